@@ -1,0 +1,77 @@
+"""Folding and placing: pure functions on tensors that keep the dtype and device of their operands."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def fold_norm(
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    mean: Tensor,
+    var: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Give weight and bias of the layer that equals `layer -> batch norm` with fixed statistics.
+
+    With s = gamma / sqrt(var + eps): weight * s and beta + (bias - mean) * s.
+
+    Args:
+        weight: (C_out, ...) of a convolution or linear layer.
+        bias: (C_out) or None for zero.
+        mean: (C_out), likewise `var`, `gamma` and `beta`.
+        eps: what the norm adds to the variance.
+    """
+    scale = gamma / torch.sqrt(var + eps)
+    shift = -mean if bias is None else bias - mean
+    return scale_output(weight, scale), beta + shift * scale
+
+
+def scale_output(weight: Tensor, scale: Tensor) -> Tensor:
+    """Multiply the rows of a weight (C_out, ...) by `scale` (C_out)."""
+    return weight * scale.view(-1, *(1,) * (weight.dim() - 1))
+
+
+def dilated_to_dense(kernel: Tensor, dilation: int) -> Tensor:
+    """Write the zeros of a dilated kernel: (..., k, k) to (..., (k - 1) r + 1, (k - 1) r + 1)."""
+    side = (kernel.shape[-1] - 1) * dilation + 1
+    dense = kernel.new_zeros(*kernel.shape[:-2], side, side)
+    dense[..., ::dilation, ::dilation] = kernel
+    return dense
+
+
+def place_kernel(kernel: Tensor, size: int) -> Tensor:
+    """Put a small odd kernel in the middle of a zero one: (..., k, k) to (..., size, size).
+
+    Convolving with both gives the same map when each is padded by half its side.
+
+    Raises:
+        ValueError: where the kernel is larger than `size`, or their middles do not meet.
+    """
+    small = kernel.shape[-1]
+    margin, rest = divmod(size - small, 2)
+    if margin < 0 or rest:
+        raise ValueError(
+            f"a {small} x {small} kernel has no place in the middle of {size} x {size}"
+        )
+    large = kernel.new_zeros(*kernel.shape[:-2], size, size)
+    large[..., margin : margin + small, margin : margin + small] = kernel
+    return large
+
+
+def push_bias(weight: Tensor, bias: Tensor | None, before: Tensor) -> Tensor:
+    """Give the bias of a linear layer that takes over a constant added to its input.
+
+    W (x + before) + bias = W x + (W before + bias).
+
+    Args:
+        weight: (C_out, C_in).
+        bias: (C_out) or None for zero.
+        before: (C_in), such as the additive parameter of global response normalisation.
+    """
+    pushed = weight @ before
+    return pushed if bias is None else pushed + bias

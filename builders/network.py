@@ -1,0 +1,127 @@
+"""From an architecture to a network, and from a trained network to its merged equal."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from builders.blocks import BLOCKS
+from builders.depthwise import Impl
+from builders.layers import Mergeable
+from builders.parts import find_row
+from builders.stems import HEADS, STEMS, TRANSITIONS
+from search_space.architecture import Architecture
+
+
+class Network(nn.Module):
+    """logits = head(stage_n(transition_n(... stage_1(stem(image))))): (B, channels, H, W) to (B, classes).
+
+    Inside, maps are channels_last, where a CPU has its fast convolutions and the pointwise layers
+    need no copies; images may come in any layout.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        *,
+        stem: nn.Module,
+        stages: Iterable[nn.Module],
+        transitions: Iterable[nn.Module],
+        head: nn.Module,
+    ) -> None:
+        """Join the parts; there is one transition before every stage but the first."""
+        super().__init__()
+        self.architecture = architecture
+        self.stem = stem
+        self.stages = nn.ModuleList(stages)
+        self.transitions = nn.ModuleList(transitions)
+        self.head = head
+
+    def features(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Give the map after every stage, first to last."""
+        y_BCHW = self.stem(x_BCHW.contiguous(memory_format=torch.channels_last))
+        maps = []
+        for number, stage in enumerate(self.stages):
+            if number:
+                y_BCHW = self.transitions[number - 1](y_BCHW)
+            y_BCHW = stage(y_BCHW)
+            maps.append(y_BCHW)
+        return maps
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Give the logits, (B, classes)."""
+        logits: Tensor = self.head(self.features(x_BCHW)[-1])
+        return logits
+
+
+def build_network(
+    architecture: Architecture, num_classes: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+) -> Network:
+    """Build the architecture exactly as written, with weights drawn from torch's global generator.
+
+    Weights of convolutions and linear layers are drawn from a normal distribution of deviation
+    0.02, cut at two units; biases and GRN are 0, the layer scale is at its value. Under
+    `torch.device("meta")` nothing is drawn or allocated.
+
+    Args:
+        drop_path: share of images for which the last block is left out in training; it grows
+            linearly from 0 at the first block.
+        impl: see `DepthwiseConv`.
+
+    Raises:
+        SpaceError: where a block, stem, transition or head of this kind cannot be built.
+    """
+    block = find_row(BLOCKS, architecture.block, where="block")
+    stem = find_row(STEMS, architecture.stem.kind, where="stem.kind")
+    transition = find_row(TRANSITIONS, architecture.transition, where="transition")
+    head = find_row(HEADS, architecture.head, where="head")
+    rows = architecture.stages
+    last = max(1, architecture.depth - 1)
+    stages, number = [], 0
+    for row in rows:
+        blocks = []
+        for kernel in row.kernels:
+            rate = drop_path * number / last
+            blocks.append(block.build(row, kernel, drop_path=rate, impl=impl))
+            number += 1
+        stages.append(nn.Sequential(*blocks))
+    network = Network(
+        architecture,
+        stem=stem.build(architecture.stem, architecture.channels, rows[0].width),
+        stages=stages,
+        transitions=[
+            transition.build(before.width, row.width)
+            for before, row in zip(rows, rows[1:], strict=False)
+        ],
+        head=head.build(rows[-1].width, num_classes),
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return network.to(memory_format=torch.channels_last)
+
+
+def merge_network(network: nn.Module) -> nn.Module:
+    """Give a new network in eval mode that equals this one in eval mode, with all that folds folded.
+
+    Branches, batch norms, GRN's beta, layer scale and drop path disappear; every `Mergeable` says
+    how. Weights keep their dtype. The original stays as it is; merging twice changes nothing more.
+    """
+    if isinstance(network, Mergeable):
+        return network.merged().eval()
+    merged = copy.deepcopy(network)
+    _merge_children(merged)
+    return merged.eval()
+
+
+def _merge_children(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Mergeable):
+            module.register_module(name, child.merged())
+        else:
+            _merge_children(child)

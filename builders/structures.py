@@ -1,0 +1,135 @@
+"""What adds depth inside a block: the rows of UniRepLKNet's table 1 (arXiv 2311.15599, guideline 1).
+
+They stand after the depthwise convolution and its norm, before the pointwise pair. The paper gives
+SE in full, and of the others the convolutions, parameters and MACs. Ours, within those numbers: an
+identity shortcut around them, a batch norm after each convolution (it folds), ReLU between them.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from builders.depthwise import DepthwiseConv, Impl
+from builders.layers import NormedConv
+from builders.parts import PartCost, Row
+
+SQUEEZE = 4
+"""Width of a block over that of the 1x1, 3x3, 1x1 or 1x1, 1x1 convolutions inside it."""
+
+
+class SqueezeExcite(nn.Module):
+    """y = x sigmoid(W2 ReLU(W1 mean(x))), the mean over the map.
+
+    Source: Squeeze-and-Excitation Networks, arXiv 1709.01507, section 3.
+    """
+
+    def __init__(self, width: int, squeezed: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, squeezed, 1)
+        self.up = nn.Conv2d(squeezed, width, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Rescale each channel of each image."""
+        mean_BC11 = x_BCHW.mean(dim=(2, 3), keepdim=True)
+        return x_BCHW * self.up(F.relu(self.down(mean_BC11))).sigmoid()
+
+
+class Shortcut(nn.Module):
+    """y = x + f(x), f the layers in turn with ReLU between them."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Add what the layers make of x to x."""
+        first, *others = self.layers
+        y_BCHW: Tensor = first(x_BCHW)
+        for layer in others:
+            y_BCHW = layer(F.relu(y_BCHW))
+        return x_BCHW + y_BCHW
+
+
+def none(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+    """Add nothing."""
+    return nn.Identity()
+
+
+def none_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
+    """Count nothing."""
+    return PartCost(0, 0, 0, 0, 0)
+
+
+def se(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+    """Make squeeze-and-excitation with a squeezed width of width // se_ratio, at least 1."""
+    return SqueezeExcite(width, max(1, width // se_ratio))
+
+
+def se_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
+    """Count `se`: two 1x1 convolutions with bias on a 1 x 1 map."""
+    squeezed = max(1, width // se_ratio)
+    params = 2 * width * squeezed + squeezed + width
+    macs = 2 * width * squeezed
+    return PartCost(params, params, macs, macs, squeezed + width)
+
+
+def bottleneck(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+    """Make 1x1 to a quarter of the width, depthwise 3x3, 1x1 back."""
+    inner = max(1, width // SQUEEZE)
+    return Shortcut(
+        _pointwise(width, inner),
+        NormedConv(DepthwiseConv(inner, 3, impl=impl)),
+        _pointwise(inner, width),
+    )
+
+
+def bottleneck_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
+    """Count `bottleneck`."""
+    inner = max(1, width // SQUEEZE)
+    return _normed_cost(2 * width * inner + 9 * inner, 2 * inner + width, area)
+
+
+def pointwise(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+    """Make 1x1 to a quarter of the width, 1x1 back."""
+    inner = max(1, width // SQUEEZE)
+    return Shortcut(_pointwise(width, inner), _pointwise(inner, width))
+
+
+def pointwise_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
+    """Count `pointwise`."""
+    inner = max(1, width // SQUEEZE)
+    return _normed_cost(2 * width * inner, inner + width, area)
+
+
+def depthwise(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+    """Make two depthwise 3x3."""
+    return Shortcut(*(NormedConv(DepthwiseConv(width, 3, impl=impl)) for _ in range(2)))
+
+
+def depthwise_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
+    """Count `depthwise`."""
+    return _normed_cost(18 * width, 2 * width, area)
+
+
+def _pointwise(inputs: int, outputs: int) -> NormedConv:
+    return NormedConv(nn.Conv2d(inputs, outputs, 1, bias=False))
+
+
+def _normed_cost(weights: int, outputs: int, area: int) -> PartCost:
+    """Count convolutions of `weights` weights in all, each with a norm that folds, on a map of `area` pixels.
+
+    At stride 1 every weight acts once a pixel; `outputs` is the sum of the output widths.
+    """
+    macs = weights * area
+    return PartCost(weights + 2 * outputs, weights + outputs, macs, macs, outputs * area)
+
+
+STRUCTURES = {
+    "none": Row(build=none, cost=none_cost),
+    "se": Row(build=se, cost=se_cost),
+    "bottleneck": Row(build=bottleneck, cost=bottleneck_cost),
+    "pointwise": Row(build=pointwise, cost=pointwise_cost),
+    "depthwise": Row(build=depthwise, cost=depthwise_cost),
+}
+"""Structures by the words of the YAML: build(width, se_ratio, impl), cost(width, se_ratio, area in pixels)."""
