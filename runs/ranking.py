@@ -1,0 +1,279 @@
+"""Tables of a run: its trials in order, its front, and how much of the objectives the front covers.
+
+Pure functions from frames to frames; nothing here reads the clock, the disk or a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import moocore
+import numpy as np
+import pandas as pd
+
+from search_space.architecture import Architecture, Stage
+from search_space.errors import RunError, nearest
+
+COLUMNS = (
+    *("trial", "role", "state", "id", "seed"),
+    *("accuracy", "val_loss", "test_accuracy", "latency_ms", "macs", "params"),
+    *("s1", "s2", "s3", "s4", "rank", "front_rank", "on_front", "seconds", "error"),
+    "architecture",
+)
+"""First columns of trials.csv and front.csv: a contract, in this order."""
+
+MORE_COLUMNS = (
+    *("latency_low_ms", "latency_high_ms", "separable"),
+    *("params_train", "macs_train", "activations"),
+    *("kernels", "depths", "widths", "structures"),
+)
+"""Further columns, after the contract; what a row brings beyond them follows in its own order."""
+
+_TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "widths"}
+_TEXT |= {"structures"}
+_WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
+_WHOLE |= {"activations"}
+
+RANKED_ROLES = ("anchor", "evidence", "search")
+"""Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
+RANKED_STATES = ("complete", "diverged")
+CHEAPER = ("latency_ms", "macs", "params")
+"""What decides between networks of equal score, first to last."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """One thing that a search drives up or down."""
+
+    name: str
+    """The word of `--objectives`."""
+    column: str
+    """Its column in the frame of trials."""
+    direction: str
+    """`max` or `min`."""
+    unit: str
+    """What one step of the column means; empty for a share or a loss."""
+    label: str
+    """What an axis of a figure says, without the unit."""
+    ideal: float = 0.0
+    """Best value there can be; shares of the hypervolume are counted from it."""
+
+    def loss(self, values: pd.Series[Any]) -> pd.Series[float]:
+        """Give the distance from the ideal, less is better; NaN where a value is missing."""
+        numbers = pd.to_numeric(values, errors="coerce").astype(float)
+        numbers = numbers.where(np.isfinite(numbers))
+        return self.ideal - numbers if self.direction == "max" else numbers - self.ideal
+
+    def value(self, loss: float) -> float:
+        """Give the value of the column that lies `loss` away from the ideal."""
+        return self.ideal - loss if self.direction == "max" else self.ideal + loss
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective(
+            name="accuracy",
+            column="accuracy",
+            direction="max",
+            unit="",
+            label="validation accuracy",
+            ideal=1.0,
+        ),
+        Objective(
+            name="val_loss",
+            column="val_loss",
+            direction="min",
+            unit="",
+            label="validation cross-entropy",
+        ),
+        Objective(
+            name="latency",
+            column="latency_ms",
+            direction="min",
+            unit="ms",
+            label="latency of the merged network",
+        ),
+        Objective(
+            name="macs",
+            column="macs",
+            direction="min",
+            unit="multiply-adds",
+            label="multiply-adds of one image",
+        ),
+        Objective(
+            name="params",
+            column="params",
+            direction="min",
+            unit="parameters",
+            label="parameters of the merged network",
+        ),
+    )
+}
+
+
+def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
+    """Look up the objectives of a run, the one that ranks first.
+
+    Raises:
+        RunError: where a name is unknown, stands twice, or none is given.
+    """
+    chosen: list[Objective] = []
+    for name in names:
+        if name not in OBJECTIVES:
+            known = nearest(name, OBJECTIVES)
+            raise RunError(f"--objectives: must be known, got {name!r}; {known}")
+        if OBJECTIVES[name] in chosen:
+            raise RunError(f"--objectives: must differ, got {name!r} twice; keep one")
+        chosen.append(OBJECTIVES[name])
+    if not chosen:
+        raise RunError("--objectives: must name at least one, got none; for example accuracy")
+    return tuple(chosen)
+
+
+def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Give the rows as a frame with every column of the contract, one row a trial.
+
+    Missing values become NA. `kernels`, `depths`, `widths` and `structures` are read from
+    the JSON in `architecture` where a row does not bring them.
+    """
+    full = [_with_shape(row) for row in rows]
+    names = dict.fromkeys([*COLUMNS, *MORE_COLUMNS, *(key for row in full for key in row)])
+    frame = pd.DataFrame({name: [row.get(name) for row in full] for name in names}, dtype=object)
+    return frame.astype({name: _dtype(name) for name in COLUMNS + MORE_COLUMNS})
+
+
+def rank(frame: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Give the trials in order, with `rank`, `front_rank` and `on_front` filled in.
+
+    `rank` is 1 for the best value of the first objective; equal values go by validation loss,
+    then by the cheaper network, then by the earlier trial. A diverged training stands at
+    chance level: behind every complete one, and never on the front. Trials that failed, were
+    stopped or re-run another come last, with NA.
+
+    `front_rank` is 1 for the trials that no other dominates, 2 for those that only trials of
+    rank 1 dominate, and so on; trials with a missing objective come one behind the last.
+    Equal trials share it.
+    """
+    ranked = frame.copy()
+    competing = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
+    diverged = competing["state"] == "diverged"
+    losses = pd.DataFrame(
+        {objective.name: objective.loss(competing[objective.column]) for objective in objectives}
+    ).mask(diverged)
+
+    keys = pd.DataFrame({"diverged": diverged.astype(bool), "first": losses.iloc[:, 0]})
+    for column in ("val_loss", *CHEAPER, "trial"):
+        keys[column] = pd.to_numeric(competing[column], errors="coerce").astype(float)
+    order = keys.sort_values(list(keys.columns), na_position="last").index
+    ranked["rank"] = pd.Series(range(1, len(order) + 1), index=order, dtype="Int64")
+
+    whole = losses.dropna()
+    fronts = pd.Series(moocore.pareto_rank(whole.to_numpy()) + 1, index=whole.index, dtype="Int64")
+    behind = int(fronts.max()) + 1 if len(fronts) else 1
+    ranked["front_rank"] = fronts.reindex(competing.index, fill_value=behind)
+    ranked["front_rank"] = ranked["front_rank"].astype("Int64")
+    ranked["on_front"] = ranked.index.isin(fronts.index[fronts == 1])
+    ranked["on_front"] = ranked["on_front"].astype("boolean")
+    return ranked.sort_values(["rank", "trial"], na_position="last", ignore_index=True)
+
+
+def front(ranked: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Give the trials on the front, sorted along it: by the second objective, best first."""
+    along = [*objectives[1:], objectives[0]]
+    chosen = ranked[ranked["on_front"].fillna(value=False).astype(bool)]
+    keys = pd.DataFrame(
+        {objective.name: objective.loss(chosen[objective.column]) for objective in along}
+    )
+    keys["trial"] = chosen["trial"]
+    return chosen.loc[keys.sort_values(list(keys.columns)).index].reset_index(drop=True)
+
+
+def reference_point(
+    frame: pd.DataFrame,
+    objectives: Sequence[Objective],
+    *,
+    declared: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Give the point from which the hypervolume is counted, in the units of the columns.
+
+    Each objective lies 1.1 times as far from its ideal as the worst value `declared` for it
+    (by the objective's name), or the worst of the complete trials. Accuracy is counted from 1:
+    a worst accuracy of 0.5 gives 0.45. An objective that nobody knows is left out.
+    """
+    complete = frame[frame["state"] == "complete"]
+    point = {}
+    for objective in objectives:
+        values = complete[objective.column]
+        if declared and objective.name in declared:
+            values = pd.Series([declared[objective.name]])
+        worst = objective.loss(values).max()
+        if np.isfinite(worst):
+            point[objective.name] = objective.value(1.1 * float(worst))
+    return point
+
+
+def hypervolume(
+    frame: pd.DataFrame, objectives: Sequence[Objective], reference: Mapping[str, float]
+) -> float:
+    """Give the share of the box between ideal and reference that the complete trials dominate.
+
+    The ideal is accuracy 1 and cost 0, so 1 is out of reach, and two runs compare only under
+    the same reference point: print it beside the number. 0 where no trial lies in the box.
+    """
+    complete = frame[frame["state"] == "complete"]
+    corner = [
+        float(objective.loss(pd.Series([reference.get(objective.name, np.nan)])).iloc[0])
+        for objective in objectives
+    ]
+    losses = pd.DataFrame(
+        {objective.name: objective.loss(complete[objective.column]) for objective in objectives}
+    ).dropna()
+    if losses.empty or not all(side > 0 for side in corner):
+        return 0.0
+    # In units of the box, so that 1e9 multiply-adds beside 0.1 of error stay exact.
+    return float(moocore.hypervolume(losses.to_numpy() / corner, ref=np.ones(len(corner))))
+
+
+def kernels_text(stages: Iterable[Stage]) -> str:
+    """Write the depthwise kernels: stages apart by |, blocks by /, a stage of equals once.
+
+    `3|13/3/13|7` is a stage of 3x3, one of 13, 3 and 13, one of 7. A pattern that repeats is
+    written once with its count, `(13/3/3)x9`.
+    """
+    return "|".join(_pattern_text(stage.kernels) for stage in stages)
+
+
+def _pattern_text(kernels: Sequence[int]) -> str:
+    for period in range(1, len(kernels) // 2 + 1):
+        times, rest = divmod(len(kernels), period)
+        if rest == 0 and tuple(kernels[:period]) * times == tuple(kernels):
+            once = "/".join(map(str, kernels[:period]))
+            return once if period == 1 else f"({once})x{times}"
+    return "/".join(map(str, kernels))
+
+
+def _with_shape(row: Mapping[str, Any]) -> dict[str, Any]:
+    text = row.get("architecture")
+    if not text:
+        return dict(row)
+    stages = Architecture.from_json(text).stages
+    shape = {
+        "kernels": kernels_text(stages),
+        "depths": "|".join(str(stage.depth) for stage in stages),
+        "widths": "|".join(str(stage.width) for stage in stages),
+        "structures": "|".join(dict.fromkeys(stage.structure for stage in stages)),
+    }
+    return shape | {key: value for key, value in row.items() if value is not None}
+
+
+def _dtype(name: str) -> str:
+    if name in _TEXT:
+        return "string"
+    if name in _WHOLE:
+        return "Int64"
+    # A seed is a hash and may use all 64 bits.
+    special = {"seed": "UInt64", "on_front": "boolean", "separable": "boolean"}
+    return special.get(name, "float64")
