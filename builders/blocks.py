@@ -13,10 +13,11 @@ from search_space.errors import SpaceError
 
 
 class UniRepLKNetBlock(nn.Module):
-    """y = x + drop(scale BN(W2 GRN(GELU(W1 structure(mix(x)))))), mix the depthwise convolution with its norms.
+    """y = x + drop(feed_forward(structure(mix(x)))), mix the depthwise convolution with its norms.
 
     Maps (B, C, H, W) to the same. Source: UniRepLKNet, arXiv 2311.15599, section 3.1 and figure 2;
-    details from the official code (norm after the convolution, GRN, second linear layer without bias).
+    the norm after the convolution, GRN and the missing bias of the second linear layer are those
+    of the official code.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ def _branches(stage: Stage, kernel: int) -> Branches:
     for k, r in stage.dilations:
         if (k - 1) * r + 1 > kernel:
             raise SpaceError(
-                f"dilations: (k - 1) r + 1 must be at most the kernel {kernel}, got k = {k}, r = {r}; "
-                "take a smaller k or r"
+                f"dilations: (k - 1) r + 1 must be at most the kernel, got k = {k} and r = {r} "
+                f"in a kernel of {kernel}; take a smaller k or r"
             )
     return stage.dilations
 
@@ -88,5 +89,6 @@ def _branches(stage: Stage, kernel: int) -> Branches:
 BLOCKS = {"unireplknet": Row(build=UniRepLKNetBlock, cost=unireplknet_cost)}
 """Block families by the words of the YAML.
 
-build(stage, kernel, drop_path=, impl=) gives a module that keeps the shape; cost(stage, kernel, area in pixels).
+build(stage, kernel, drop_path=, impl=) makes a module that keeps the shape;
+cost(stage, kernel, area) counts it on a map of `area` pixels.
 """

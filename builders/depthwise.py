@@ -30,9 +30,13 @@ class DepthwiseConv(nn.Module):
         bias: bool = False,
         impl: Impl = "auto",
     ) -> None:
-        """Make a convolution of `width` channels.
+        """Draw the weights from torch's global generator; the bias starts at zero.
 
         Args:
+            width: number of channels.
+            kernel: side of the kernel, odd.
+            dilation: distance in pixels of neighbouring taps.
+            bias: whether to add one number a channel.
             impl: "reference" is torch's own convolution, "torch" the fast gradient below, and
                 "auto" the second where it is faster: float32 on a CPU while a gradient is recorded.
         """
@@ -50,7 +54,9 @@ class DepthwiseConv(nn.Module):
         if self.impl == "torch" or (
             self.impl == "auto" and _pays(x_BCHW, self.weight, self.dilation)
         ):
-            y_BCHW: Tensor = _FastDepthwise.apply(x_BCHW, self.weight, self.dilation)
+            y_BCHW: Tensor = _FastDepthwise.apply(  # type: ignore[no-untyped-call]
+                x_BCHW, self.weight, self.dilation
+            )
             return y_BCHW if self.bias is None else y_BCHW + self.bias.view(1, -1, 1, 1)
         return _convolve(x_BCHW, self.weight, self.dilation, bias=self.bias)
 
@@ -95,7 +101,7 @@ def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
         and x_BCHW.dtype == weight.dtype == torch.float32
         and (weight.shape[-1] > 3 or dilation > 1)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch.compiler.is_compiling()
     )
 
@@ -130,7 +136,7 @@ def _convolve_by_phases(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor
 
 
 def _weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int, dilation: int) -> Tensor:
-    """Give dL/dweight, (C, 1, K, K): every image's channel is convolved with its own output gradient.
+    """Give dL/dweight, (C, 1, K, K), by convolving each channel of each image with its gradient.
 
     The gradient plays the kernel, as large as the map; the dilation of the forward pass becomes the
     stride, because neighbouring taps of the kernel look at pixels that far apart.
