@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from search_space.families import FAMILIES, stem_map, transition_map
+from search_space.families import FAMILIES, stage_maps
 
 Branches = tuple[tuple[int, int], ...]
 """Parallel branches of a large kernel as (kernel k, dilation r) pairs, sorted."""
@@ -60,7 +60,7 @@ class Stage:
     """Initial value of the layer scale; 0 is without."""
     small_kernel: int | None = None
     """RepLKNet: side of the kernel beside the large one; None is without."""
-    dw_ratio: float = 1.0
+    dw_ratio: float = 1
     """RepLKNet: depthwise over outer width."""
     strip: int | None = None
     """SLaK: short side N of the M x N and N x M strips; None is one square kernel."""
@@ -88,9 +88,9 @@ class Architecture:
     stem: Stem
     transition: str = "unireplknet"
     head: str = "pool_norm"
-    width_factor: float = 1.0
+    width_factor: float = 1
     """SLaK: what every width is multiplied with."""
-    weights_sparsity: float = 0.0
+    weights_sparsity: float = 0
     """SLaK: share of weights held at zero in training."""
     stages: tuple[Stage, ...]
 
@@ -102,12 +102,13 @@ class Architecture:
     @cached_property
     def maps(self) -> tuple[tuple[int, int], ...]:
         """Height and width of every stage's map in pixels, by the padding of stem and transitions."""
-        height, width = (stem_map(self.stem.kind, self.stem.stride, side) for side in self.size)
-        maps = [(height, width)]
-        for _ in self.stages[1:]:
-            height, width = (transition_map(self.transition, side) for side in (height, width))
-            maps.append((height, width))
-        return tuple(maps)
+        return stage_maps(
+            self.size,
+            len(self.stages),
+            stem=self.stem.kind,
+            stride=self.stem.stride,
+            transition=self.transition,
+        )
 
     @cached_property
     def canonical(self) -> Architecture:
@@ -121,8 +122,8 @@ class Architecture:
         return replace(
             self,
             stages=stages,
-            width_factor=self.width_factor if sparse else 1.0,
-            weights_sparsity=self.weights_sparsity if sparse else 0.0,
+            width_factor=_plain(self.width_factor) if sparse else 1,
+            weights_sparsity=_plain(self.weights_sparsity) if sparse else 0,
         )
 
     @cached_property
@@ -190,7 +191,15 @@ def paper_branches(kernel: int) -> Branches:
         return PAPER_BRANCHES.get(kernel, ())
     reach = kernel - 1
     return tuple(
-        sorted({(5, 1), (2 * (reach // 4) + 1, 2), (3, reach // 4), (3, reach // 3), (3, 7 * reach // 16)})
+        sorted(
+            {
+                (5, 1),
+                (2 * (reach // 4) + 1, 2),
+                (3, reach // 4),
+                (3, reach // 3),
+                (3, 7 * reach // 16),
+            }
+        )
     )
 
 
@@ -230,12 +239,17 @@ def canonical_stage(stage: Stage, *, side: int, block: str) -> Stage:
         dilations=branches if kernel > 3 and "dilations" in acts else (),
         structure=structure,
         se_ratio=stage.se_ratio if structure == "se" else 4,
-        ffn_ratio=stage.ffn_ratio,
+        ffn_ratio=_plain(stage.ffn_ratio),
         layer_scale=stage.layer_scale if "layer_scale" in acts else 0.0,
         small_kernel=small if small is None or small < kernel else None,
-        dw_ratio=stage.dw_ratio if "dw_ratio" in acts else 1.0,
+        dw_ratio=_plain(stage.dw_ratio) if "dw_ratio" in acts else 1,
         strip=strip if strip is None or strip < kernel else None,
     )
+
+
+def _plain(value: float) -> float:
+    """Give 4 for 4.0, so that equal numbers have one JSON."""
+    return int(value) if float(value).is_integer() else value
 
 
 def _dead(stage: Stage, *, side: int) -> int:

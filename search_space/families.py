@@ -74,6 +74,18 @@ def transition_map(kind: str, side: int) -> int:
     return side // 2 if kind == "convnext" else _halved_up(side, times=1)
 
 
+def stage_maps(
+    size: tuple[int, int], stages: int, *, stem: str, stride: int, transition: str
+) -> tuple[tuple[int, int], ...]:
+    """Give height and width in pixels of every stage's map, first to last."""
+    height, width = (stem_map(stem, stride, side) for side in size)
+    maps = [(height, width)]
+    for _ in range(stages - 1):
+        height, width = (transition_map(transition, side) for side in (height, width))
+        maps.append((height, width))
+    return tuple(maps)
+
+
 def _halved_up(side: int, *, times: int) -> int:
     for _ in range(times):
         side = (side + 1) // 2

@@ -1,0 +1,348 @@
+"""From a YAML file to a DesignSpace or an Architecture, and back; every error names file, line and path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_space.architecture import Architecture, Stage, Stem, cropped_kernel
+from search_space.axes import Axis, Choice, FloatRange, fixed
+from search_space.branches import expanded, resolved, span
+from search_space.errors import SpaceError, nearest
+from search_space.families import FAMILIES
+from search_space.keys import NETWORK_KEYS, STAGE_KEYS, Unfit, families_of, read_axis, whole
+from search_space.space import Constraint, DesignSpace
+from search_space.yaml_text import Document, KeyPath, parse_yaml, read_yaml
+
+SHIPPED = Path(__file__).parent / "spaces"
+"""The spaces and published networks that come with the package."""
+
+CONSTRAINED = ("params", "macs", "activations", "depth", "latency_ms")
+MAX_STAGES = 4
+
+_NETWORK_WORDS = tuple(key for key in NETWORK_KEYS if "." not in key)
+_TOP = ("name", "input", "stem", "stages", "every_stage", "shared", "constraints", "published")
+
+
+def shipped_names() -> list[str]:
+    """Give the names of the shipped spaces and published networks."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_space(source: str | Path) -> DesignSpace:
+    """Read a space from a YAML file, or a shipped one by its name.
+
+    Raises:
+        SpaceError: the file cannot be read, or says what no space can say.
+    """
+    return space_of(_document(source))
+
+
+def load_architecture(source: str | Path) -> Architecture:
+    """Read one network, exactly as written, from a file or by its published name.
+
+    Raises:
+        SpaceError: the file is no network: an axis is left open, or the input is missing.
+    """
+    document = _document(source)
+    space = space_of(document)
+    for name in space.axes():
+        raise SpaceError(
+            f"{space.where}: {name}: must be one value in a network, got an axis; "
+            "this is a space: use 'replk-search space' or '--space'"
+        )
+    if space.size is None or space.channels is None:
+        document.error(
+            (), "input: must be given in a network, got none; add 'input: {channels: 3, size: 224}'"
+        )
+    space.check_maps()
+    return _as_written(space)
+
+
+def parse_space(text: str, *, name: str = "space.yaml") -> DesignSpace:
+    """Read a space from YAML text; `name` stands for the file in messages."""
+    return space_of(parse_yaml(text, name=name))
+
+
+def dump_architecture(architecture: Architecture, *, name: str) -> str:
+    """Write a network as YAML that `load_architecture`, `load_space` and the command line read back."""
+    return yaml.safe_dump(
+        {"name": name, **architecture.to_dict()},
+        sort_keys=False,
+        default_flow_style=None,
+        width=120,
+    )
+
+
+def published_facts(name: str) -> Mapping[str, Any]:
+    """Give the `published` part of a shipped network's file: top-1, source and whatever stands there."""
+    facts = _document(name).value.get("published", {})
+    return facts if isinstance(facts, dict) else {}
+
+
+def space_of(document: Document) -> DesignSpace:
+    """Read the space that a YAML document describes.
+
+    Raises:
+        SpaceError: with file, line, path, what must hold and what was given.
+    """
+    top = document.value
+    _known(document, (), (*_TOP, *_NETWORK_WORDS))
+    name = top.get("name", Path(document.name).stem)
+    if not isinstance(name, str) or not name.strip():
+        document.error(("name",), f"must be text, got {name!r}")
+    channels, size = _input(document)
+    network = _network(document)
+    stages, shared = _stages(document)
+    space = DesignSpace(
+        name=name,
+        where=document.name,
+        size=size,
+        channels=channels,
+        network=network,
+        shared=shared,
+        stages=stages,
+        constraints=_constraints(document),
+        document=top,
+    )
+    _check_families(document, space)
+    _check_branches(document, space)
+    if size is not None:
+        space.check_maps()
+    return space
+
+
+def _document(source: str | Path) -> Document:
+    text = str(source)
+    path = Path(text)
+    shipped = SHIPPED / f"{text.lower()}.yaml"
+    if path.suffix not in (".yaml", ".yml") and not path.exists() and path.name == text:
+        if shipped.is_file():
+            return read_yaml(shipped, name=f"{shipped.stem}.yaml")
+        raise SpaceError(
+            f"{text}: must be a YAML file or a shipped name, got neither; {nearest(text, shipped_names())}"
+        )
+    return read_yaml(path, name=text)
+
+
+def _known(document: Document, path: KeyPath, known: tuple[str, ...]) -> dict[str, Any]:
+    """Give the mapping at a path after checking its keys."""
+    node = document.value
+    for part in path:
+        node = node[part]
+    if not isinstance(node, dict):
+        document.error(path, f"must be a mapping of keys, got {node!r}; keys: {', '.join(known)}")
+    for key in node:
+        if key not in known:
+            document.key_error((*path, key), f"unknown key; {nearest(key, known)}")
+    return node
+
+
+def _axis(document: Document, path: KeyPath, given: Any, *, key: str) -> Axis:
+    table = NETWORK_KEYS if key in NETWORK_KEYS else STAGE_KEYS
+    try:
+        return read_axis(table[key], given)
+    except Unfit as error:
+        document.error(path, str(error))
+
+
+def _input(document: Document) -> tuple[int | None, tuple[int, int] | None]:
+    if "input" not in document.value:
+        return None, None
+    node = _known(document, ("input",), ("channels", "size"))
+
+    def read(value: Any, path: KeyPath, high: int) -> int:
+        try:
+            return whole(1, high)(value)
+        except Unfit as error:
+            document.error(path, str(error))
+
+    channels = read(node["channels"], ("input", "channels"), 1024) if "channels" in node else None
+    if "size" not in node:
+        return channels, None
+    size, path = node["size"], ("input", "size")
+    if isinstance(size, list):
+        if len(size) != 2:
+            document.error(path, f"must be one side or [height, width] in pixels, got {size!r}")
+        return channels, (read(size[0], (*path, 0), 8192), read(size[1], (*path, 1), 8192))
+    side = read(size, path, 8192)
+    return channels, (side, side)
+
+
+def _network(document: Document) -> dict[str, Axis]:
+    given = {key: document.value[key] for key in _NETWORK_WORDS if key in document.value}
+    paths: dict[str, KeyPath] = {key: (key,) for key in given}
+    if "stem" in document.value:
+        for key, value in _known(document, ("stem",), ("kind", "stride")).items():
+            given[f"stem.{key}"], paths[f"stem.{key}"] = value, ("stem", key)
+    axes: dict[str, Axis] = {}
+    for name, key in NETWORK_KEYS.items():
+        if name in given:
+            axes[name] = _axis(document, paths[name], given[name], key=name)
+        else:
+            assert key.default is not None
+            axes[name] = fixed(key.default)
+    return axes
+
+
+def _stages(document: Document) -> tuple[tuple[dict[str, Axis], ...], dict[str, Axis]]:
+    rows = document.value.get("stages")
+    if rows is None:
+        document.error((), "stages: must be given, got none; add a list of one to four stages")
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_STAGES:
+        given = f"{len(rows)}" if isinstance(rows, list) else repr(rows)
+        document.error(("stages",), f"must be a list of one to {MAX_STAGES} stages, got {given}")
+    common: dict[str, dict[str, Axis]] = {"every_stage": {}, "shared": {}}
+    for part, axes in common.items():
+        if part in document.value:
+            for key, value in _known(document, (part,), tuple(STAGE_KEYS)).items():
+                axes[key] = _axis(document, (part, key), value, key=key)
+    every, shared = common["every_stage"], common["shared"]
+    for key in every:
+        if key in shared:
+            document.key_error(
+                ("shared", key), "must stand in one place, also in every_stage; remove one"
+            )
+    stages = [_stage(document, index, every, shared) for index in range(len(rows))]
+    for key in shared:
+        if all(key in stage for stage in stages):
+            document.key_error(
+                ("shared", key), "has no effect, every stage has its own; remove one"
+            )
+    # A fixed shared value is the same in every stage, so it is no axis of its own.
+    used = {key: axis for key, axis in shared.items() if axis.size > 1}
+    for stage in stages:
+        stage.update({k: a for k, a in shared.items() if k not in stage and k not in used})
+    return tuple(stages), used
+
+
+def _stage(
+    document: Document, index: int, every: dict[str, Axis], shared: dict[str, Axis]
+) -> dict[str, Axis]:
+    path: KeyPath = ("stages", index)
+    own = _known(document, path, tuple(STAGE_KEYS))
+    axes: dict[str, Axis] = {}
+    for name, key in STAGE_KEYS.items():
+        if name in own:
+            axes[name] = _axis(document, (*path, name), own[name], key=name)
+        elif name in every:
+            axes[name] = every[name]
+        elif name not in shared:
+            if key.default is None:
+                document.error(
+                    path,
+                    f"{name} must be given, got none; add it here, in every_stage or in shared",
+                )
+            axes[name] = fixed(key.default)
+    return axes
+
+
+def _constraints(document: Document) -> tuple[Constraint, ...]:
+    if "constraints" not in document.value:
+        return ()
+    found = []
+    for name in _known(document, ("constraints",), CONSTRAINED):
+        path: KeyPath = ("constraints", name)
+        bounds = _known(document, path, ("min", "max"))
+        for side, value in bounds.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                document.error((*path, side), f"must be a number of at least 0, got {value!r}")
+        low, high = bounds.get("min"), bounds.get("max")
+        if low is None and high is None:
+            document.error(path, "must have min, max or both, got neither")
+        if low is not None and high is not None and low > high:
+            document.error(path, f"min <= max must hold, got min {low:g}, max {high:g}")
+        found.append(Constraint(name=name, low=low, high=high, where=document.where(path)))
+    return tuple(found)
+
+
+def _check_families(document: Document, space: DesignSpace) -> None:
+    """Refuse a key that no family of the space has: it would be read and never act."""
+    block = space.network["block"]
+    assert isinstance(block, Choice)
+    places: list[KeyPath] = [
+        (key,) for key in ("width_factor", "weights_sparsity") if key in document.value
+    ]
+    for part in ("every_stage", "shared"):
+        places += [(part, key) for key in document.value.get(part, {})]
+    for index, row in enumerate(document.value["stages"]):
+        places += [("stages", index, key) for key in row]
+    for place in places:
+        families = families_of(str(place[-1]))
+        if not families & {str(value) for value in block.values}:
+            document.key_error(
+                place,
+                f"acts only in {' and '.join(sorted(families))}, but block is {block.label()}; remove it",
+            )
+
+
+def _check_branches(document: Document, space: DesignSpace) -> None:
+    """Refuse a stage whose branches fit none of its kernels: nothing could be drawn."""
+    if not any("dilations" in FAMILIES[str(b)].stage_keys for b in _values(space.network["block"])):
+        return
+    for index, stage in enumerate(space.stages):
+        axes = {
+            key: stage.get(key) or space.shared[key] for key in ("kernel", "dilations", "placement")
+        }
+        kernels = [int(k) for k in _values(axes["kernel"])]
+        small = any("L" not in str(p) for p in _values(axes["placement"]))
+        words = _values(axes["dilations"])
+        if small or 3 in kernels or any(resolved(w, k) is not None for w in words for k in kernels):
+            continue
+        widest = min(max(span(branch) for branch in word) for word in words)
+        path: KeyPath = ("stages", index, "dilations")
+        for part in ("every_stage", "shared"):
+            if path not in document.lines:
+                path = (part, "dilations")
+        document.error(
+            path,
+            f"every branch must lie inside the kernel, (k - 1) r + 1 <= K, got a branch of {widest} pixels "
+            f"beside kernel {max(kernels)} of stages[{index}]; use a smaller branch or a larger kernel",
+        )
+
+
+def _values(axis: Axis) -> tuple[Any, ...]:
+    assert not isinstance(axis, FloatRange)
+    return axis.values
+
+
+def _as_written(space: DesignSpace) -> Architecture:
+    """Build the one network of a space without cutting what cannot act."""
+    network = {key: _values(axis)[0] for key, axis in space.network.items()}
+    family = FAMILIES[network["block"]]
+    own = {"stem.kind": family.stem, "transition": family.transition, "head": family.head}
+    network = {key: own[key] if value == "default" else value for key, value in network.items()}
+    stem = Stem(kind=network.pop("stem.kind"), stride=network.pop("stem.stride"))
+    stages = []
+    for index, axes in enumerate(space.stages):
+        words = {key: _values(axis)[0] for key, axis in axes.items()}
+        acts = family.stage_keys
+        words["placement"] = expanded(words["placement"], words["depth"])
+        large = "L" in words["placement"]
+        branches = (
+            resolved(words["dilations"], words["kernel"]) if "dilations" in acts and large else ()
+        )
+        if branches is None:
+            raise SpaceError(
+                f"{space.where}: stages[{index}].dilations: every branch must lie inside kernel {words['kernel']}"
+            )
+        words["dilations"] = branches if words["kernel"] > 3 else ()
+        if "structure" not in acts:
+            words["structure"] = "none"
+        words["layer_scale"] = (
+            0.0
+            if words["layer_scale"] == "none" or "layer_scale" not in acts
+            else words["layer_scale"]
+        )
+        for key in ("small_kernel", "strip"):
+            words[key] = None if words[key] == "none" or key not in acts else words[key]
+        words["dw_ratio"] = words["dw_ratio"] if "dw_ratio" in acts else 1
+        stages.append(Stage(**words))
+    assert space.size is not None
+    assert space.channels is not None
+    return Architecture(
+        size=space.size, channels=space.channels, stem=stem, stages=tuple(stages), **network
+    )
