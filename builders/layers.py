@@ -1,6 +1,6 @@
 """The layers that blocks are made of, and how each of them merges.
 
-Maps are (B, C, H, W) in channels_last memory, so that (B, H, W, C) is a view for the pointwise layers.
+Maps are (B, C, H, W) in channels_last memory: (B, H, W, C) is a view for the pointwise layers.
 """
 
 from __future__ import annotations
@@ -60,17 +60,16 @@ class NormedConv(Mergeable):
             )
             return _set(merged, weight, bias, like=conv.weight)
         outputs, inputs, side, _ = weight.shape
-        dense = nn.Conv2d(
-            inputs * conv.groups, outputs, side, conv.stride, side // 2, groups=conv.groups
-        )
+        dense = nn.Conv2d(inputs * conv.groups, outputs, side, groups=conv.groups)
         return _set(dense, weight, bias, like=conv.weight)
 
 
 class DilatedReparam(Mergeable):
-    """y = BN(BN_0(K x K conv(x)) + sum over branches (k, r) of BN_kr(k x k conv at dilation r (x))).
+    """y = BN(BN_0(conv_K(x)) + sum over branches (k, r) of BN_kr(conv_kr(x))).
 
-    The Dilated Reparam Block with the norm that follows it; without branches a K x K convolution
-    and two norms. Merged it is one K x K convolution.
+    conv_kr is a depthwise k x k convolution at dilation r. This is the Dilated Reparam Block with
+    the norm that follows it; without branches a K x K convolution and two norms. Merged it is one
+    K x K convolution.
 
     Source: UniRepLKNet, arXiv 2311.15599, section 3.1. Ours: any odd K, any branches within it.
     """
@@ -92,8 +91,8 @@ class DilatedReparam(Mergeable):
         y_BCHW: Tensor = first(x_BCHW)
         for branch in others:
             y_BCHW = y_BCHW + branch(x_BCHW)
-        y_BCHW = self.norm(y_BCHW)
-        return y_BCHW
+        normed_BCHW: Tensor = self.norm(y_BCHW)
+        return normed_BCHW
 
     def merged(self) -> nn.Module:
         """Give the K x K convolution in which branches and norms are folded."""
@@ -149,7 +148,7 @@ class Mlp(nn.Module):
 
 
 class FeedForward(Mergeable):
-    """y = s BN(W2 GRN(GELU(W1 x + b1))), s the layer scale (one number a channel) where there is one."""
+    """y = s BN(W2 GRN(GELU(W1 x + b1))), s the layer scale, one number a channel, or 1."""
 
     def __init__(self, width: int, hidden: int, *, layer_scale: float = 0.0) -> None:
         super().__init__()
@@ -163,7 +162,7 @@ class FeedForward(Mergeable):
         return y_BCHW if self.scale is None else y_BCHW * self.scale.view(1, -1, 1, 1)
 
     def merged(self) -> nn.Module:
-        """Give the two linear layers in which the norm, the layer scale and GRN's beta are folded."""
+        """Give the two layers with norm, layer scale and GRN's beta folded into the second."""
         expand, response, project = self.mlp.expand, self.mlp.response, self.mlp.project
         weight = project.weight.double()
         bias = None

@@ -1,4 +1,4 @@
-"""Folding and placing: pure functions on tensors that keep the dtype and device of their operands."""
+"""Folding and placing: pure functions that keep the dtype and device of their operands."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ def fold_norm(
     Args:
         weight: (C_out, ...) of a convolution or linear layer.
         bias: (C_out) or None for zero.
-        mean: (C_out), likewise `var`, `gamma` and `beta`.
-        eps: what the norm adds to the variance.
+        mean: the norm's running mean, (C_out).
+        var: its running variance, (C_out).
+        gamma: its factor, (C_out).
+        beta: what it adds at the end, (C_out).
+        eps: what it adds to the variance.
     """
     scale = gamma / torch.sqrt(var + eps)
     shift = -mean if bias is None else bias - mean

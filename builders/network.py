@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,10 @@ from search_space.architecture import Architecture
 
 
 class Network(nn.Module):
-    """logits = head(stage_n(transition_n(... stage_1(stem(image))))): (B, channels, H, W) to (B, classes).
+    """logits = head(stage_n(transition_n(... stage_1(stem(images))))).
 
-    Inside, maps are channels_last, where a CPU has its fast convolutions and the pointwise layers
-    need no copies; images may come in any layout.
+    (B, channels, H, W) to (B, classes). Inside, maps are channels_last, where a CPU has its fast
+    convolutions and the pointwise layers need no copies; images may come in any layout.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ def build_network(
     `torch.device("meta")` nothing is drawn or allocated.
 
     Args:
+        architecture: what to build.
+        num_classes: number of logits.
         drop_path: share of images for which the last block is left out in training; it grows
             linearly from 0 at the first block.
         impl: see `DepthwiseConv`.
@@ -92,10 +95,7 @@ def build_network(
         architecture,
         stem=stem.build(architecture.stem, architecture.channels, rows[0].width),
         stages=stages,
-        transitions=[
-            transition.build(before.width, row.width)
-            for before, row in zip(rows, rows[1:], strict=False)
-        ],
+        transitions=[transition.build(before.width, row.width) for before, row in pairwise(rows)],
         head=head.build(rows[-1].width, num_classes),
     )
     for module in network.modules():
@@ -103,11 +103,12 @@ def build_network(
             nn.init.trunc_normal_(module.weight, std=0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def merge_network(network: nn.Module) -> nn.Module:
-    """Give a new network in eval mode that equals this one in eval mode, with all that folds folded.
+    """Give a new network in eval mode, equal to this one in eval mode, with all that folds folded.
 
     Branches, batch norms, GRN's beta, layer scale and drop path disappear; every `Mergeable` says
     how. Weights keep their dtype. The original stays as it is; merging twice changes nothing more.

@@ -12,7 +12,7 @@ from search_space.errors import SpaceError, nearest
 
 
 class PartCost(NamedTuple):
-    """Closed-form cost of one part of a network for one image, in its training and its merged form."""
+    """Closed-form cost of one part of a network for one image, in training and merged form."""
 
     params_train: int
     params_merged: int

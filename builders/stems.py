@@ -45,8 +45,8 @@ class UniRepLKNetStem(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Make the first map of the image."""
         y_BCHW: Tensor = self.second(F.gelu(self.first_norm(self.first(x_BCHW))))
-        y_BCHW = self.second_norm(y_BCHW)
-        return y_BCHW
+        normed_BCHW: Tensor = self.second_norm(y_BCHW)
+        return normed_BCHW
 
 
 def unireplknet_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int, int]) -> PartCost:
@@ -110,7 +110,7 @@ def _half(width: int) -> int:
 
 
 STEMS = {"unireplknet": Row(build=UniRepLKNetStem, cost=unireplknet_stem_cost)}
-"""Kinds of stem: build(stem, channels, width), cost(stem, channels, width, (height, width) in pixels)."""
+"""Kinds of stem: build(stem, channels, width), cost(stem, channels, width, size in pixels)."""
 
 TRANSITIONS = {"unireplknet": Row(build=UniRepLKNetTransition, cost=unireplknet_transition_cost)}
 """Kinds of downsampling: build(before, width), cost(before, width, pixels of the map made)."""

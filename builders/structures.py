@@ -1,4 +1,4 @@
-"""What adds depth inside a block: the rows of UniRepLKNet's table 1 (arXiv 2311.15599, guideline 1).
+"""What adds depth inside a block: the rows of table 1 of UniRepLKNet (arXiv 2311.15599).
 
 They stand after the depthwise convolution and its norm, before the pointwise pair. The paper gives
 SE in full, and of the others the convolutions, parameters and MACs. Ours, within those numbers: an
@@ -32,7 +32,8 @@ class SqueezeExcite(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Rescale each channel of each image."""
         mean_BC11 = x_BCHW.mean(dim=(2, 3), keepdim=True)
-        return x_BCHW * self.up(F.relu(self.down(mean_BC11))).sigmoid()
+        gate_BC11: Tensor = self.up(F.relu(self.down(mean_BC11))).sigmoid()
+        return x_BCHW * gate_BC11
 
 
 class Shortcut(nn.Module):
@@ -117,9 +118,9 @@ def _pointwise(inputs: int, outputs: int) -> NormedConv:
 
 
 def _normed_cost(weights: int, outputs: int, area: int) -> PartCost:
-    """Count convolutions of `weights` weights in all, each with a norm that folds, on a map of `area` pixels.
+    """Count convolutions at stride 1, each with a norm that folds, on a map of `area` pixels.
 
-    At stride 1 every weight acts once a pixel; `outputs` is the sum of the output widths.
+    Every one of their `weights` acts once a pixel; `outputs` is the sum of their output widths.
     """
     macs = weights * area
     return PartCost(weights + 2 * outputs, weights + outputs, macs, macs, outputs * area)
@@ -132,4 +133,4 @@ STRUCTURES = {
     "pointwise": Row(build=pointwise, cost=pointwise_cost),
     "depthwise": Row(build=depthwise, cost=depthwise_cost),
 }
-"""Structures by the words of the YAML: build(width, se_ratio, impl), cost(width, se_ratio, area in pixels)."""
+"""Structures by the words of the YAML: build(width, se_ratio, impl), cost(width, se_ratio, area)."""

@@ -52,8 +52,11 @@ def cost(architecture: Architecture, num_classes: int) -> Cost:
         if before:
             parts.append((1, transition(before, stage.width, area)))
         before = stage.width
-        kernels = stage.kernels
-        parts.extend((kernels.count(k), block(stage, k, area)) for k in set(kernels))
+        large = stage.placement.count("L")
+        if large:
+            parts.append((large, block(stage, stage.kernel, area)))
+        if large < stage.depth:
+            parts.append((stage.depth - large, block(stage, 3, area)))
     params_train = params_merged = macs_train = macs_merged = activations = 0
     for times, part in parts:
         params_train += times * part[0]

@@ -1,4 +1,4 @@
-"""Multiply-adds counted on a built network: by fvcore's tracing, and by torch on the meta device."""
+"""Multiply-adds counted on a built network: by fvcore's trace, and by torch on the meta device."""
 
 from __future__ import annotations
 
@@ -62,9 +62,10 @@ def count(network: nn.Module, size: tuple[int, int], channels: int) -> Counted:
 
 
 def meta_macs(architecture: Architecture, num_classes: int, *, merged: bool) -> int:
-    """Count multiply-adds with torch's FlopCounterMode, halved, on the meta device: the second opinion.
+    """Count multiply-adds on the meta device with torch's FlopCounterMode, halved.
 
-    Nothing is allocated; a large network takes as long as a small one.
+    This is the second opinion beside `count`. Nothing is allocated, and a large network takes as
+    long as a small one.
     """
     with torch.device("meta"):
         network: nn.Module = build_network(architecture, num_classes)
@@ -102,5 +103,6 @@ def _fvcore() -> ModuleType:
     """Import fvcore on first use: it takes a second and warns of TorchScript's end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import fvcore.nn as fvcore  # noqa: PLC0415
-    return fvcore
+        import fvcore.nn as fvcore
+    module: ModuleType = fvcore
+    return module
