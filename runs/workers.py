@@ -365,8 +365,8 @@ class Pool:
 
     def _judge(self, worker: _Worker) -> None:
         """End a job that is over a limit."""
-        now = time.monotonic()
-        if worker.verdict is not None or now < (_alarm(worker) or now + 1):
+        now, alarm = time.monotonic(), _alarm(worker)
+        if worker.verdict is not None or alarm is None or now < alarm:
             return
         job = worker.job
         if worker.began is None:
