@@ -1,0 +1,400 @@
+"""Short training of one network, and its evaluation, on data that lies in memory."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from evaluators.images import ImageData, Split
+from search_space.errors import RunError
+
+# Shapes: B batch, H height, W width, C channels; uint8 pixels lie as BHWC, networks read BCHW.
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 250
+"""Images of one forward pass in an evaluation; divides the shipped splits."""
+
+REPORTS_PER_EPOCH = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a network is trained; the same for every network of a search."""
+
+    epochs: float = 3.0
+    """Passes over the training split; may be a fraction. The schedule ends with them."""
+    batch_size: int = 64
+    lr: float = 4e-3
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    weight_decay: float = 0.05
+    """Not applied to biases and one-dimensional parameters (norms, layer scale)."""
+    label_smoothing: float = 0.1
+    """Of the training loss only; a validation loss is never smoothed."""
+    warmup: float = 0.1
+    """Share of the steps in which the rate rises; after them it falls to zero as a half cosine."""
+    shift: int = 2
+    """Most pixels by which a training image moves in each direction; black moves in."""
+    flip: bool = False
+    """Whether half of the training images are mirrored left to right."""
+    recalibration_batches: int = 10
+    """Batches over which batch norm statistics are averaged anew before an evaluation; 0: not."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained.
+
+        Raises:
+            RunError: for a setting out of its range.
+        """
+        checks = {
+            "epochs": (self.epochs > 0 and math.isfinite(self.epochs), "a finite number above 0"),
+            "batch_size": (self.batch_size >= 2, "at least 2, which batch norm needs"),
+            "lr": (self.lr > 0 and math.isfinite(self.lr), "a finite number above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
+            "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
+            "shift": (self.shift >= 0, "0 or more"),
+            "recalibration_batches": (self.recalibration_batches >= 0, "0 or more"),
+        }
+        for name, (holds, rule) in checks.items():
+            if not holds:
+                raise RunError(
+                    f"recipe: {name}: must be {rule}, got {getattr(self, name)!r}; change it"
+                )
+
+    def steps(self, images: int) -> int:
+        """Give the number of optimiser steps on a split of so many images, at least one.
+
+        The images left over after the last whole batch of an epoch wait for the next epoch's order.
+        """
+        return max(1, round(self.epochs * max(1, images // self.batch_size)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What a training ended with."""
+
+    state: Literal["complete", "diverged"]
+    """`diverged`: the loss or the logits left the finite numbers at step `steps`."""
+    accuracy: float | None
+    """Share of the validation images classified rightly; None where diverged."""
+    val_loss: float | None
+    """Mean cross-entropy on the validation split, nats, not smoothed; None where diverged."""
+    steps: int
+    """Optimiser steps made."""
+    seconds: float
+    """Wall time without the pauses in `between_steps`, evaluation included."""
+    curve: tuple[tuple[int, float], ...]
+    """(step, mean training loss since the last point), smoothed as it was trained."""
+
+
+def train_briefly(
+    network: nn.Module,
+    data: ImageData,
+    *,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device | str = "cpu",
+    report: Callable[..., None] = lambda **_: None,
+    between_steps: Callable[[], None] = lambda: None,
+    merge: Callable[[nn.Module], nn.Module] | None = None,
+) -> Training:
+    """Train a network in place from the weights it holds, and evaluate it on the validation split.
+
+    AdamW with linear warm-up and a cosine to zero within the budget; on CUDA the forward pass runs
+    in bfloat16. With one thread on the CPU, the same weights, data, recipe and seed give the same
+    result bit for bit, whatever ran before in the process. The caller's random state is left alone.
+
+    Args:
+        network: maps (B, C, H, W) to logits (B, classes); moved to the device, channels last.
+        data: as the network reads it (see `matched`).
+        recipe: how to train.
+        seed: of the order, the augmentation and whatever the network draws itself (drop path).
+        device: where to train.
+        report: called a few times an epoch with `step`, `total_steps`, `loss`, `images_per_s`, and
+            at the end of a complete training with `accuracy` and `val_loss` as well.
+        between_steps: called before every step; may block, which is not counted in the time.
+        merge: makes the inference network that is evaluated, which is faster; None evaluates the
+            training form.
+    """
+    device = torch.device(device)
+    _place(network, device)
+    total = recipe.steps(len(data.train))
+    batch_size = min(recipe.batch_size, len(data.train))
+    order = torch.Generator().manual_seed(seed)
+    batches = _Augmenter(data, recipe, device=device, order=order).batches()
+    optimiser = torch.optim.AdamW(
+        _parameter_groups(network, recipe.weight_decay),
+        lr=recipe.lr,
+        fused=device.type in ("cpu", "cuda"),
+    )
+    watch = _Watch()
+    curve: list[tuple[int, float]] = []
+    every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
+    losses: list[Tensor] = []
+
+    def ended(step: int, accuracy: float | None = None, val_loss: float | None = None) -> Training:
+        return Training(
+            state="diverged" if accuracy is None else "complete",
+            accuracy=accuracy,
+            val_loss=val_loss,
+            steps=step,
+            seconds=watch.seconds,
+            curve=tuple(curve),
+        )
+
+    with _own_randomness(seed, device):
+        network.train()
+        for step in range(1, total + 1):
+            with watch.paused():
+                between_steps()
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
+            images, labels = next(batches)
+            with _autocast(device):
+                logits = network(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            losses.append(loss.detach())
+            # Reading a loss makes a GPU wait, so there it is read only where it is reported.
+            if device.type != "cuda" and not math.isfinite(loss.item()):
+                return ended(step)
+            # A rest shorter than half an interval joins the last report.
+            if step == total or (step % every == 0 and total - step > every // 2):
+                mean = float(torch.stack(losses).mean())
+                if not math.isfinite(mean):
+                    return ended(step)
+                curve.append((step, mean))
+                speed = len(losses) * batch_size / watch.lap()
+                losses.clear()
+                report(step=step, total_steps=total, loss=mean, images_per_s=speed)
+        recalibrate(
+            network,
+            data,
+            batches=recipe.recalibration_batches,
+            batch_size=batch_size,
+            device=device,
+        )
+        accuracy, val_loss = evaluate(merge(network) if merge else network, data, device=device)
+    if not math.isfinite(val_loss):
+        return ended(total)
+    report(step=total, total_steps=total, loss=curve[-1][1], accuracy=accuracy, val_loss=val_loss)
+    return ended(total, accuracy, val_loss)
+
+
+def evaluate(
+    network: nn.Module,
+    data: ImageData,
+    split: Literal["train", "val", "test"] = "val",
+    *,
+    device: torch.device | str = "cpu",
+) -> tuple[float, float]:
+    """Give accuracy (a share) and mean cross-entropy (nats, not smoothed) on one split.
+
+    The network is put in eval mode; its merged form gives the same numbers faster. Logits that are
+    not finite give a cross-entropy that is not finite.
+    """
+    device = torch.device(device)
+    _place(network, device).eval()
+    part: Split = getattr(data, split)
+    normalise = _Normaliser(data, device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    entropy = torch.zeros((), dtype=torch.float64, device=device)
+    with torch.inference_mode():
+        for start in range(0, len(part), EVALUATION_BATCH):
+            pixels = torch.from_numpy(part.images[start : start + EVALUATION_BATCH]).to(device)
+            labels = torch.from_numpy(part.labels[start : start + EVALUATION_BATCH]).to(device)
+            with _autocast(device):
+                logits = network(normalise(pixels)).float()
+            right += (logits.argmax(dim=1) == labels).sum()
+            entropy += F.cross_entropy(logits, labels, reduction="sum").double()
+    return int(right) / len(part), float(entropy) / len(part)
+
+
+def recalibrate(
+    network: nn.Module, data: ImageData, *, batches: int, batch_size: int, device: torch.device
+) -> None:
+    """Average the statistics of every batch norm anew over the first training images, as they are.
+
+    The running averages of a short training still hold the statistics of weights long gone. Only
+    the batch norms are in training mode meanwhile, so that drop path changes nothing.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    if not norms or not batches:
+        return
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    normalise = _Normaliser(data, device)
+    last = len(data.train) - batch_size
+    with torch.no_grad(), _autocast(device):
+        for start in range(0, min(batches * batch_size, last + 1), batch_size):
+            pixels = torch.from_numpy(data.train.images[start : start + batch_size])
+            network(normalise(pixels.to(device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def preload() -> None:
+    """Import now what torch would import in the first training of the process: 1.7 s of CPU time.
+
+    A server calls it once before it forks its workers (torch 2.13 imports its compiler with the
+    first optimiser). It starts no thread.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    torch.optim.AdamW([parameter], fused=True).step()
+
+
+def tune_allocator() -> None:
+    """Make glibc keep freed memory instead of giving it back after every large operator.
+
+    Saves 6 to 17 % of a training step on the CPU (torch 2.13, x86), where page faults cost more
+    than the memory. A process calls it once, before it trains; without glibc nothing happens.
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names and numbers of malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 1 << 28)
+    except (OSError, AttributeError):
+        logger.debug("no glibc: its allocator is left as it is")
+
+
+class _Normaliser:
+    """Pixels (B, H, W, C) of 0 to 255 to what networks read: (B, C, H, W), mean 0, deviation 1."""
+
+    def __init__(self, data: ImageData, device: torch.device) -> None:
+        mean, deviation = data.mean_std
+        self._mean_C = torch.tensor(mean, dtype=torch.float32, device=device)
+        self._scale_C = torch.tensor(deviation, dtype=torch.float32, device=device).reciprocal_()
+
+    def __call__(self, pixels_BHWC: Tensor) -> Tensor:
+        # The permuted view of BHWC memory is exactly channels_last: nothing is copied.
+        x_BHWC = pixels_BHWC.to(torch.float32).sub_(self._mean_C).mul_(self._scale_C)
+        return x_BHWC.permute(0, 3, 1, 2)
+
+
+class _Augmenter:
+    """The training split, padded once; a batch of shifted images is one gather from it.
+
+    Pixels stay bytes: normalising 64 images of 28 x 28 costs 0.02 ms, and the split a quarter of
+    the memory (torch 2.13, one core).
+    """
+
+    def __init__(
+        self, data: ImageData, recipe: Recipe, *, device: torch.device, order: torch.Generator
+    ) -> None:
+        images_NHWC = torch.from_numpy(data.train.images).to(device)
+        self._labels_N = torch.from_numpy(data.train.labels).to(device)
+        shift, (height, width) = recipe.shift, data.size
+        padded = F.pad(images_NHWC, (0, 0, shift, shift, shift, shift))
+        # Every window of every image as a view (N, dy, dx, H, W, C): picking one copies it whole.
+        windows = padded.unfold(1, height, 1).unfold(2, width, 1)
+        self._windows = windows.permute(0, 1, 2, 4, 5, 3)
+        self._normalise = _Normaliser(data, device)
+        self._recipe, self._order, self._device = recipe, order, device
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give images (B, C, H, W) and labels (B,) without end; an incomplete batch is left out."""
+        count, size = len(self._labels_N), min(self._recipe.batch_size, len(self._labels_N))
+        places = 2 * self._recipe.shift + 1
+        while True:
+            # All draws are made on the CPU, so that an order does not depend on the device.
+            order_N = torch.randperm(count, generator=self._order)
+            offsets_2N = torch.randint(places, (2, count), generator=self._order)
+            mirrored_N = torch.rand(count, generator=self._order) < 0.5
+            draws = (order_N, *offsets_2N, mirrored_N)
+            chosen, down, across, mirrored = (draw.to(self._device).split(size) for draw in draws)
+            for batch in range(count // size):
+                pixels = self._windows[chosen[batch], down[batch], across[batch]]
+                if self._recipe.flip:
+                    mask_B111 = mirrored[batch].view(-1, 1, 1, 1)
+                    pixels = torch.where(mask_B111, pixels.flip(2), pixels)
+                yield self._normalise(pixels), self._labels_N[chosen[batch]]
+
+
+class _Watch:
+    """Wall time in seconds that can be stopped."""
+
+    def __init__(self) -> None:
+        self._start = self._lap = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time of a `with` block."""
+        before = time.perf_counter()
+        yield
+        away = time.perf_counter() - before
+        self._start += away
+        self._lap += away
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self._start
+
+    def lap(self) -> float:
+        """Time since the last lap, at least a microsecond."""
+        now = time.perf_counter()
+        taken, self._lap = now - self._lap, now
+        return max(taken, 1e-6)
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators for a `with` block, then put the caller's state back."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _place(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device, its kernels channels last."""
+    # torch's stubs know each argument of `to`, not the two together.
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters by whether weight decay acts on them: not on biases and 1-D parameters."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        spared = parameter.ndim <= 1 or name.endswith("bias")
+        (free if spared else decayed).append(parameter)
+    groups = (
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    )
+    return [group for group in groups if group["params"]]
+
+
+def _rate(step: int, total: int, warmup: float) -> float:
+    """Give the rate of the step (from 0) as a share of its peak: up linearly, down as a cosine."""
+    rising = warmup * total
+    if step + 1 <= rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step + 1 - rising) / (total + 1 - rising)))
