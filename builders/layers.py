@@ -21,6 +21,7 @@ from builders.merge import (
     push_bias,
     scale_output,
 )
+from builders.response import respond
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 
@@ -126,9 +127,7 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Rescale the channels of (B, H, W, C)."""
-        length = torch.linalg.vector_norm(x_BHWC, dim=(1, 2), keepdim=True)
-        gate = 1 + self.gamma * (length / (length.mean(dim=-1, keepdim=True) + 1e-6))
-        return x_BHWC * gate if self.beta is None else torch.addcmul(self.beta, x_BHWC, gate)
+        return respond(x_BHWC, self.gamma, self.beta)
 
 
 class Mlp(nn.Module):

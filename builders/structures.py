@@ -133,4 +133,4 @@ STRUCTURES = {
     "pointwise": Row(build=pointwise, cost=pointwise_cost),
     "depthwise": Row(build=depthwise, cost=depthwise_cost),
 }
-"""Structures by the words of the YAML: build(width, se_ratio, impl), cost(width, se_ratio, area)."""
+"""Structures by their words: build(width, se_ratio, impl), cost(width, se_ratio, area in pixels)."""
