@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import logging
 import multiprocessing
 import os
 import pickle
 import shutil
-import signal
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import ModuleType, TracebackType
 from typing import Any, Literal, Self
 
-import psutil
-
-from runs.child import FRAME, JOB_NAME, Surroundings, run_job
+from runs.child import JOB_NAME, Surroundings, run_job
+from runs.processes import (
+    bare_main,
+    cause_of_death,
+    kill_group,
+    make_folder,
+    read_available,
+    resident_bytes,
+    server_surroundings,
+    take_frames,
+)
+from search_space.errors import WorkFailed
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +47,6 @@ WATCH_S = 0.2
 """Seconds between two looks at the memory of children."""
 GRACE_S = 5.0
 """How long a killed child may take to disappear before its slot is given to another."""
-READ_BYTES = 1 << 20
-"""Most that is read from one pipe at a time, so that no child holds up the others."""
 OUTPUT_BYTES = 64 * 1024
 """What is kept of a job's output: its end."""
 SHOWN_OUTPUT = 2000
@@ -163,9 +165,9 @@ class Pool:
         self._told_cold = False
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        with _server_surroundings():
+        with server_surroundings():
             forkserver.ensure_running()
-        self._folder, self._folder_lock = _make_folder()
+        self._folder, self._folder_lock = make_folder()
         # multiprocessing would wait for the children at exit.
         atexit.register(self.close)
 
@@ -180,7 +182,7 @@ class Pool:
         Raises:
             ValueError: no slot is free, the key is running, or the function is of `__main__`,
                 which children do not import.
-            RuntimeError: no process could be started.
+            WorkFailed: no process could be started, or its temporary directory is full.
         """
         if self.free < 1:
             raise ValueError("no slot is free; see Pool.free")
@@ -192,9 +194,6 @@ class Pool:
         submitted = time.monotonic()
         folder = self._folder / str(self._jobs)
         self._jobs += 1
-        folder.mkdir()
-        # A file, not a pipe: a large payload must not make the driver wait for the child.
-        (folder / JOB_NAME).write_bytes(content)
         surroundings = Surroundings(
             folder=str(folder),
             threads=self._threads,
@@ -207,28 +206,34 @@ class Pool:
         process = self._context.Process(
             target=run_job, args=(channel_end, output_end, surroundings)
         )
-        try:
-            with _server_surroundings(), _bare_main():
-                process.start()
-        except (OSError, EOFError) as error:
-            channel.close()
-            output.close()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise RuntimeError(f"the fork server could not start a process: {error!r}") from error
-        finally:
-            # Only the child holds them now: its end is the end of the pipes.
-            channel_end.close()
-            output_end.close()
-        for pipe in (channel, output):
-            os.set_blocking(pipe.fileno(), False)
-        self._workers[job.key] = _Worker(
-            job=job,
-            process=process,
-            channel=channel,
-            output=output,
-            folder=folder,
-            submitted=submitted,
-        )
+        # Ctrl-C comes before or after this block: no child is started and then forgotten.
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(server_surroundings())
+            stack.enter_context(channel_end)
+            stack.enter_context(output_end)
+            try:
+                folder.mkdir()
+                # A file, not a pipe: a large payload must not make the driver wait for the child.
+                (folder / JOB_NAME).write_bytes(content)
+                with bare_main():
+                    process.start()
+            except (OSError, EOFError) as error:
+                channel.close()
+                output.close()
+                shutil.rmtree(folder, ignore_errors=True)
+                raise WorkFailed(
+                    f"{folder}: a child could not be started there, {error}"
+                ) from error
+            os.set_blocking(channel.fileno(), False)
+            os.set_blocking(output.fileno(), False)
+            self._workers[job.key] = _Worker(
+                job=job,
+                process=process,
+                channel=channel,
+                output=output,
+                folder=folder,
+                submitted=submitted,
+            )
 
     def events(self, timeout: float | None = None) -> list[PoolEvent]:
         """Return what happened, oldest first for each job.
@@ -242,14 +247,10 @@ class Pool:
             if found or not self._workers or (until is not None and time.monotonic() >= until):
                 return found
 
-    def kill(self, key: Hashable) -> None:
-        """End a running job; its `Finished` event says `crash`."""
-        self._decide(self._workers[key], "crash", "stopped by the driver")
-
     def close(self) -> None:
         """End all jobs and remove their files; a second call does nothing."""
         for worker in self._workers.values():
-            _kill(worker)
+            kill_group(worker.process)
         until = time.monotonic() + GRACE_S
         for worker in self._workers.values():
             wait([worker.process.sentinel], max(0.0, until - time.monotonic()))
@@ -265,12 +266,7 @@ class Pool:
         """Return the pool."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the pool."""
         self.close()
 
@@ -288,12 +284,12 @@ class Pool:
             gone = worker.process.sentinel in ready
             if gone:
                 # What it started must not outlive it, nor write on.
-                _kill(worker)
+                kill_group(worker.process)
             if worker.output in ready:
-                _read(worker.output, worker.printed)
+                read_available(worker.output, worker.printed)
                 del worker.printed[:-OUTPUT_BYTES]
             if worker.channel in ready:
-                _read(worker.channel, worker.received)
+                read_available(worker.channel, worker.received)
                 found += self._parse(worker)
             # A pipe that had more to say is still readable, and so is the sentinel: next round.
             if gone and (worker.channel not in ready or worker.channel.closed):
@@ -308,13 +304,7 @@ class Pool:
     def _parse(self, worker: _Worker) -> list[PoolEvent]:
         """Take the whole frames out of what a child has sent."""
         found: list[PoolEvent] = []
-        received = worker.received
-        while len(received) >= FRAME.size:
-            end = FRAME.size + FRAME.unpack_from(received)[0]
-            if len(received) < end:
-                break
-            kind, *content = pickle.loads(received[FRAME.size : end])
-            del received[:end]
+        for kind, *content in take_frames(worker.received):
             if worker.verdict is not None:
                 continue
             if kind == "started":
@@ -326,23 +316,18 @@ class Pool:
                 delay = worker.began - worker.submitted
                 pid = worker.process.pid or 0
                 found.append(Started(key=worker.job.key, pid=pid, delay_s=delay))
-            elif kind == "progress":
-                found.append(Progress(key=worker.job.key, metrics=pickle.loads(content[0])))
-            else:
-                self._conclude(worker, *content)
+                continue
+            try:
+                if kind == "progress":
+                    found.append(Progress(key=worker.job.key, metrics=pickle.loads(content[0])))
+                else:
+                    outcome, value, error, seconds = content
+                    result = pickle.loads(value) if outcome == "ok" else None
+                    self._decide(worker, outcome, error, value=result, seconds=seconds)
+            except Exception as failure:  # noqa: BLE001
+                # Unpickling runs the job's own code: it must not end the driver.
+                self._decide(worker, "error", f"what the job sent cannot be read: {failure!r}")
         return found
-
-    def _conclude(
-        self, worker: _Worker, outcome: Outcome, value: bytes, error: str, seconds: float
-    ) -> None:
-        """Take in the child's own account of its end."""
-        result = None
-        try:
-            if outcome == "ok":
-                result = pickle.loads(value)
-        except Exception as failure:  # noqa: BLE001
-            outcome, error = "error", f"the result cannot be read: {failure!r}"
-        self._decide(worker, outcome, error, value=result, seconds=seconds)
 
     def _decide(
         self,
@@ -361,7 +346,7 @@ class Pool:
             worker.verdict = Finished(
                 key=worker.job.key, outcome=outcome, value=value, error=error, seconds=seconds
             )
-        _kill(worker)
+        kill_group(worker.process)
 
     def _judge(self, worker: _Worker) -> None:
         """End a job that is over a limit."""
@@ -375,7 +360,7 @@ class Pool:
             self._decide(worker, "timeout", f"took longer than {job.time_limit_s:g} s")
         elif job.memory_limit_bytes is not None:
             worker.look_at = now + WATCH_S
-            used = _resident(worker.process.pid) - worker.resident
+            used = resident_bytes(worker.process.pid) - worker.resident
             if used > job.memory_limit_bytes:
                 limit = job.memory_limit_bytes
                 self._decide(worker, "memory", f"used {used:,} bytes, the limit is {limit:,}")
@@ -383,7 +368,7 @@ class Pool:
     def _finish(self, worker: _Worker) -> Finished:
         """Free the slot of a job whose child is gone and tell its outcome."""
         code = worker.process.exitcode
-        self._decide(worker, "crash", _cause_of_death(code))
+        self._decide(worker, "crash", cause_of_death(code))
         finished = worker.verdict
         assert finished is not None
         if finished.outcome != "ok" and worker.printed:
@@ -415,126 +400,3 @@ def _alarm(worker: _Worker) -> float | None:
     if worker.job.memory_limit_bytes is not None:
         alarms.append(worker.look_at)
     return min(alarms, default=None)
-
-
-def _read(pipe: Connection, into: bytearray) -> None:
-    """Add what a pipe holds now; closes it at its end."""
-    limit = len(into) + READ_BYTES
-    while len(into) < limit:
-        try:
-            part = os.read(pipe.fileno(), READ_BYTES)
-        except BlockingIOError:
-            return
-        if not part:
-            pipe.close()
-            return
-        into += part
-
-
-def _kill(worker: _Worker) -> None:
-    """Kill a child and all that it started in its session."""
-    pid = worker.process.pid
-    if pid is None:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-        return
-    # It has not made its session yet.
-    if worker.process.is_alive():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _resident(pid: int | None) -> int:
-    """Return the bytes of main memory that a process occupies; 0 where it is gone."""
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
-
-
-def _cause_of_death(code: int | None) -> str:
-    """Say how a process ended that gave no account of itself."""
-    if code is None:
-        return "cannot be killed"
-    if code >= 0:
-        return f"ended with exit code {code} before the job was done"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = "unnamed"
-    hint = "; perhaps by the system, for lack of memory" if -code == signal.SIGKILL else ""
-    return f"killed by signal {-code} ({name}){hint}"
-
-
-@contextlib.contextmanager
-def _server_surroundings() -> Iterator[None]:
-    """What the fork server is to inherit if it is started inside.
-
-    It looks for modules where this program was found (before Python 3.12.5 it is not told the
-    path), starts no thread for linear algebra, and never sees Ctrl-C: the driver decides.
-    """
-    # Unblocks the signal when it starts its own process, so it goes first.
-    resource_tracker.ensure_running()
-    root = str(Path(__file__).resolve().parent.parent)
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "OPENBLAS_NUM_THREADS")}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before["PYTHONPATH"])))
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-@contextlib.contextmanager
-def _bare_main() -> Iterator[None]:
-    """Hide the main module: each child would run it again, with all that it imports."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _make_folder() -> tuple[Path, int]:
-    """Make a directory that is locked as long as this process lives; remove abandoned ones.
-
-    Returns:
-        The directory and the descriptor that locks it.
-    """
-    prefix = "replk-search-"
-    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        lock = _lock_folder(old)
-        if lock is not None:
-            shutil.rmtree(old, ignore_errors=True)
-            os.close(lock)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
-        lock = _lock_folder(folder)
-        if lock is None:
-            continue
-        # Another process may have taken it for an abandoned one just before it was locked.
-        if folder.is_dir():
-            return folder, lock
-        os.close(lock)
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """Return a descriptor that locks a directory, None where that is not possible."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
