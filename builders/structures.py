@@ -133,4 +133,4 @@ STRUCTURES = {
     "pointwise": Row(build=pointwise, cost=pointwise_cost),
     "depthwise": Row(build=depthwise, cost=depthwise_cost),
 }
-"""Structures by their words: build(width, se_ratio, impl), cost(width, se_ratio, area in pixels)."""
+"""Structures by their words: build(width, se_ratio, impl), cost(width, se_ratio, pixels)."""

@@ -1,0 +1,270 @@
+"""Whole networks: published counts, structure, first weights, merging of random architectures."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from builders.blocks import UniRepLKNetBlock
+from builders.layers import Mergeable
+from builders.network import Network, build_network, merge_network
+from search_space.architecture import Architecture, Stage, Stem, paper_branches
+from search_space.errors import SpaceError
+from search_space.yaml_io import load_architecture
+from tests.random_architectures import random_architecture, randomise
+
+SMALL = Architecture(
+    size=(16, 12),
+    stem=Stem(stride=2),
+    stages=(
+        Stage(depth=1, width=8, placement="S"),
+        Stage(
+            depth=3,
+            width=16,
+            kernel=13,
+            placement="LSL",
+            dilations=paper_branches(13),
+            structure="se",
+            layer_scale=1e-6,
+        ),
+    ),
+)
+
+# UniRepLKNet, arXiv 2311.15599: parameters of the official code's training and merged networks.
+PUBLISHED = {
+    "unireplknet_a": (4_649_060, 4_437_300),
+    "unireplknet_f": (6_489_328, 6_235_216),
+    "unireplknet_p": (11_080_520, 10_741_704),
+    "unireplknet_n": (18_818_880, 18_318_560),
+    "unireplknet_t": (31_693_420, 31_037_980),
+    "unireplknet_s": (56_456_704, 55_645_984),
+    "unireplknet_b": (99_089_416, 98_008_456),
+    "unireplknet_l": (220_076_056, 218_454_616),
+    "unireplknet_xl": (388_690_984, 386_529_064),
+}
+
+
+def _num_params(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _images(architecture: Architecture, dtype: torch.dtype) -> Tensor:
+    return torch.randn(2, architecture.channels, *architecture.size, dtype=dtype)
+
+
+def _difference(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize(("name", "params"), PUBLISHED.items())
+def test_a_published_network_has_its_published_parameters(
+    name: str, params: tuple[int, int]
+) -> None:
+    with torch.device("meta"):
+        network = build_network(load_architecture(name), 1000)
+
+    assert (_num_params(network), _num_params(merge_network(network))) == params
+
+
+@pytest.mark.parametrize("first", range(0, 220, 20))
+def test_merged_equals_original_in_float64(first: int) -> None:
+    for seed in range(first, first + 20):
+        architecture = random_architecture(seed)
+        network = build_network(architecture, 3).double().eval()
+        randomise(network)
+        x = _images(architecture, torch.float64)
+
+        with torch.no_grad():
+            difference = _difference(merge_network(network)(x), network(x))
+
+        assert difference <= 1e-12, f"seed {seed}: {architecture}"
+
+
+def test_merged_equals_original_in_float32() -> None:
+    for seed in range(300, 330):
+        architecture = random_architecture(seed)
+        network = build_network(architecture, 3).eval()
+        randomise(network)
+        x = _images(architecture, torch.float32)
+
+        with torch.no_grad():
+            difference = _difference(merge_network(network)(x), network(x))
+
+        assert difference <= 1e-5, f"seed {seed}: {architecture}"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_merges_and_runs(dtype: torch.dtype) -> None:
+    network = build_network(SMALL, 3).to(dtype).eval()
+
+    merged = merge_network(network)
+
+    assert {parameter.dtype for parameter in merged.parameters()} == {dtype}
+    with torch.no_grad():
+        y = merged(_images(SMALL, dtype))
+    assert y.dtype == dtype
+    assert y.isfinite().all()
+
+
+def test_nothing_that_merges_is_left_in_a_merged_network() -> None:
+    merged = merge_network(build_network(SMALL, 3, drop_path=0.2))
+
+    kinds = [type(module) for module in merged.modules()]
+    assert not any(issubclass(kind, Mergeable | nn.BatchNorm2d) for kind in kinds)
+    assert not merged.training
+
+
+def test_merging_leaves_the_original_as_it_was() -> None:
+    network = build_network(SMALL, 3).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    merged = merge_network(network)
+    for parameter in merged.parameters():
+        nn.init.ones_(parameter)
+
+    after = network.state_dict()
+    assert network.training
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_merged_network_copies_pickles_and_merges_again_without_change() -> None:
+    merged = merge_network(build_network(SMALL, 3))
+    x = _images(SMALL, torch.float32)
+
+    for other in (
+        copy.deepcopy(merged),
+        pickle.loads(pickle.dumps(merged)),
+        merge_network(merged),
+    ):
+        assert torch.equal(other(x), merged(x))
+
+
+def test_the_network_keeps_its_architecture() -> None:
+    network = build_network(SMALL, 3)
+    merged = merge_network(network)
+
+    assert network.architecture == SMALL
+    assert isinstance(merged, Network)
+    assert merged.architecture == SMALL
+
+
+def test_blocks_follow_the_placement() -> None:
+    network = build_network(SMALL, 3)
+
+    kernels = [
+        next(m.weight.shape[-1] for m in block.mix.modules() if hasattr(m, "weight"))
+        for block in network.stages[1]
+        if isinstance(block, UniRepLKNetBlock)
+    ]
+    assert kernels == [13, 3, 13]
+
+
+@pytest.mark.parametrize("seed", range(400, 410))
+def test_every_stage_makes_the_map_that_the_architecture_says(seed: int) -> None:
+    architecture = random_architecture(seed, largest=25)
+    network = build_network(architecture, 3).eval()
+
+    maps = network.features(_images(architecture, torch.float32))
+
+    assert [tuple(y.shape[2:]) for y in maps] == list(architecture.maps)
+    assert [y.shape[1] for y in maps] == [stage.width for stage in architecture.stages]
+
+
+def test_maps_are_channels_last_throughout() -> None:
+    seen = []
+    network = build_network(SMALL, 3)
+    for module in network.modules():
+        if isinstance(module, UniRepLKNetBlock):
+            module.register_forward_hook(
+                lambda _module, _inputs, y: seen.append(
+                    y.is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+
+    network(_images(SMALL, torch.float32))
+
+    assert seen == [True] * 4
+
+
+def test_drop_path_grows_from_nothing_to_its_rate() -> None:
+    network = build_network(SMALL, 3, drop_path=0.3)
+
+    rates = [m.drop_path.rate for m in network.modules() if isinstance(m, UniRepLKNetBlock)]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_initial_weights_are_those_of_the_published_recipe() -> None:
+    network = build_network(replace(SMALL, size=(32, 32)), 1000)
+
+    weights = torch.cat(
+        [
+            module.weight.flatten()
+            for module in network.modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ]
+    )
+    biases = [
+        module.bias for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    assert weights.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not any(bias.any() for bias in biases if bias is not None)
+    parameters = dict(network.named_parameters())
+    assert not any(p.any() for name, p in parameters.items() if "response" in name)
+    assert parameters["stages.1.0.feed_forward.scale"].unique().tolist() == pytest.approx([1e-6])
+    assert parameters["stages.1.0.mix.branches.0.conv.weight"].std().item() == pytest.approx(
+        0.02, rel=0.1
+    )
+
+
+def test_the_same_global_seed_gives_the_same_weights() -> None:
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        networks.append(build_network(SMALL, 3).state_dict())
+
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
+
+
+@pytest.mark.parametrize(
+    ("changed", "where"),
+    [
+        ({"block": "slak"}, "block: .* got 'slak'; must be one of: unireplknet"),
+        (
+            {"stem": Stem(kind="patchify")},
+            "stem.kind: .* got 'patchify'; must be one of: unireplknet",
+        ),
+        ({"transition": "convnext"}, "transition: .* got 'convnext'; must be one of: unireplknet"),
+        (
+            {"head": "norm_pool"},
+            "head: .* got 'norm_pool'; (must be one of: pool_norm|did you mean)",
+        ),
+    ],
+)
+def test_a_kind_without_a_builder_is_refused_with_those_that_have_one(
+    changed: dict[str, object], where: str
+) -> None:
+    with pytest.raises(SpaceError, match=f"^{where}"):
+        build_network(replace(SMALL, **changed), 3)  # type: ignore[arg-type]
+
+
+def test_both_implementations_train_alike() -> None:
+    x, labels = _images(SMALL, torch.float32), torch.tensor([0, 2])
+    gradients = []
+    for impl in ("auto", "reference"):
+        torch.manual_seed(0)
+        network = build_network(SMALL, 3, impl=impl)  # type: ignore[arg-type]
+        nn.functional.cross_entropy(network(x), labels).backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+
+    for name, expected in gradients[1].items():
+        actual = gradients[0][name]
+        assert actual is not None
+        assert expected is not None
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * scale + 1e-9, msg=name)
