@@ -131,20 +131,15 @@ def _load_npz(path: Path, *, resize: tuple[int, int] | None, seed: int) -> Image
 
 def _npz_arrays(path: Path) -> tuple[dict[str, Arrays], str]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, since numpy leaves a file open that it cannot read.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(
                     f"{path}: must be an .npz archive, got a single array; use `np.savez`"
                 )
-            found = list(archive.files)
-            style = next((s for s, keys in NPZ_KEYS.items() if keys["train"][0] in found), "")
-            if not style:
-                needed = " or ".join(", ".join(keys["train"]) for keys in NPZ_KEYS.values())
-                raise DataError(
-                    f"{path}: must hold {needed} (and the same of val and test where they exist), "
-                    f"got {', '.join(found) or 'no array'}; rename the arrays"
-                )
-            return _read_splits(path, archive, style), style
+            with archive:
+                return _read_archive(path, archive)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         # numpy says "pickled" of whatever is not a zip archive; that would lead the reader astray.
         raise DataError(
@@ -153,7 +148,14 @@ def _npz_arrays(path: Path) -> tuple[dict[str, Arrays], str]:
         ) from error
 
 
-def _read_splits(path: Path, archive: Any, style: str) -> dict[str, Arrays]:
+def _read_archive(path: Path, archive: Any) -> tuple[dict[str, Arrays], str]:
+    style = next((s for s, keys in NPZ_KEYS.items() if keys["train"][0] in archive.files), "")
+    if not style:
+        needed = " or ".join(", ".join(keys["train"]) for keys in NPZ_KEYS.values())
+        raise DataError(
+            f"{path}: must hold {needed} (and the same of val and test where they exist), "
+            f"got {', '.join(archive.files) or 'no array'}; rename the arrays"
+        )
     arrays = {}
     for split, keys in NPZ_KEYS[style].items():
         there = [key for key in keys if key in archive.files]
@@ -170,7 +172,7 @@ def _read_splits(path: Path, archive: Any, style: str) -> dict[str, Arrays]:
         arrays[split] = Arrays(
             images=images, labels=labels, images_where=where[0], labels_where=where[1]
         )
-    return arrays
+    return arrays, style
 
 
 def _read_array(path: Path, archive: Any, key: str) -> NDArray[Any]:

@@ -1,0 +1,170 @@
+"""Latency: interleaved, with an interval, leaving the process as it was."""
+
+from __future__ import annotations
+
+import gc
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from evaluators.latency import (
+    DRIFT_LIMIT,
+    MAX_ROUNDS,
+    MIN_ROUNDS,
+    Latency,
+    device_facts,
+    measure_latency,
+    median_interval,
+    separable,
+)
+
+
+def convolutions(count: int, *, width: int = 16) -> nn.Module:
+    deep = (nn.Conv2d(width, width, 3, padding=1) for _ in range(count))
+    return nn.Sequential(nn.Conv2d(3, width, 3), *deep)
+
+
+class Logged(nn.Module):
+    """Writes its name at every call, with what it was called under."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        super().__init__()
+        self.name, self.calls = name, calls
+        self.layer = nn.Conv2d(3, 3, 3)
+        self.seen: set[object] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(self.name)
+        self.seen |= {
+            ("threads", torch.get_num_threads()),
+            ("inference", torch.is_inference_mode_enabled()),
+            ("training", self.training),
+            ("gc", gc.isenabled()),
+            ("channels last", x.is_contiguous(memory_format=torch.channels_last)),
+            ("shape", tuple(x.shape)),
+        }
+        y: Tensor = self.layer(x)
+        return y
+
+
+def latency(low: float, high: float) -> Latency:
+    return Latency(
+        median_ms=(low + high) / 2,
+        low_ms=low,
+        high_ms=high,
+        repeats=9,
+        relative=1.0,
+        reference_ms=1.0,
+        drift=0.0,
+    )
+
+
+def test_a_deeper_network_takes_longer_than_the_reference() -> None:
+    networks = [convolutions(0), convolutions(12)]
+    shallow, deep = measure_latency(
+        networks, convolutions(3), size=(24, 24), channels=3, budget_s=0.1
+    )
+    assert shallow.median_ms < deep.median_ms
+    assert shallow.relative < 1 < deep.relative
+    for measured in (shallow, deep):
+        assert measured.low_ms <= measured.median_ms <= measured.high_ms
+        assert MIN_ROUNDS <= measured.repeats <= MAX_ROUNDS
+
+
+def test_rounds_visit_every_network_in_turn_and_the_reference_last() -> None:
+    calls: list[str] = []
+    a, b, reference = (Logged(name, calls) for name in ("a", "b", "ref"))
+    measure_latency([a, b], reference, size=(8, 8), channels=3, budget_s=0.01)
+    turns = [now for before, now in pairwise(["", *calls]) if now != before]
+    assert turns[-27:] == ["a", "b", "ref"] * 9
+
+
+def test_small_networks_are_repeated_within_a_sample() -> None:
+    calls: list[str] = []
+    measured = measure_latency(
+        [Logged("a", calls)], Logged("ref", []), size=(8, 8), channels=3, budget_s=0.01
+    )
+    assert len(calls) > 3 * measured[0].repeats
+
+
+def test_networks_run_alone_in_inference_mode_on_one_thread() -> None:
+    network = Logged("a", [])
+    torch.set_num_threads(2)
+    try:
+        measure_latency(
+            [network], Logged("ref", []), size=(8, 6), channels=3, batch_size=4, budget_s=0.01
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert gc.isenabled()
+    assert network.seen == {
+        ("threads", 1),
+        ("inference", True),
+        ("training", False),
+        ("gc", False),
+        ("channels last", True),
+        ("shape", (4, 3, 8, 6)),
+    }
+
+
+def test_a_network_that_fails_leaves_threads_and_collector_as_they_were() -> None:
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError):
+            measure_latency([nn.Linear(5, 5)], nn.Identity(), size=(8, 8), channels=3)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (12, 3, 10), (25, 8, 18), (101, 41, 61)],
+)
+def test_the_interval_of_the_median_is_that_of_the_sign_test(
+    count: int, low: int, high: int
+) -> None:
+    values = [float(value) for value in range(count, 0, -1)]
+    assert median_interval(values) == (low, high)
+
+
+def test_intervals_that_overlap_cannot_be_told_apart() -> None:
+    assert separable(latency(1.0, 2.0), latency(2.1, 3.0))
+    assert separable(latency(2.1, 3.0), latency(1.0, 2.0))
+    assert not separable(latency(1.0, 2.0), latency(1.9, 3.0))
+    assert not separable(latency(1.0, 2.0), latency(1.0, 2.0))
+
+
+def test_a_reference_that_drifts_is_flagged() -> None:
+    assert latency(1, 2).steady
+    drifted = Latency(
+        median_ms=1,
+        low_ms=1,
+        high_ms=1,
+        repeats=9,
+        relative=1,
+        reference_ms=1,
+        drift=-2 * DRIFT_LIMIT,
+    )
+    assert not drifted.steady
+
+
+def test_device_facts_name_the_processor_and_the_software() -> None:
+    facts = device_facts("cpu")
+    assert facts["device"] == "cpu"
+    assert facts["torch"] == torch.__version__
+    assert facts["threads"] == 1
+    assert facts["name"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_timed_with_events() -> None:
+    (measured,) = measure_latency(
+        [convolutions(3)], convolutions(3), size=(24, 24), channels=3, device="cuda"
+    )
+    assert 0.5 < measured.relative < 2
+    assert device_facts("cuda")["name"]
