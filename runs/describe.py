@@ -1,0 +1,212 @@
+"""Pages about one space and about one network, as text and as plain facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from builders import build_network, merge_network
+from evaluators.compliance import compliance
+from evaluators.cost import cost
+from evaluators.counting import count, meta_macs
+from evaluators.data import load_data
+from evaluators.latency import device_facts, measure_latency
+from runs.history import History
+from runs.plan import load_plan, resolved_device
+from runs.ranking import kernels_text
+from runs.records import RECORD_NAME, read_events
+from runs.search import measures
+from search_space.acceptance import acceptance
+from search_space.architecture import Architecture
+from search_space.census import Census
+from search_space.errors import RunError, nearest
+from search_space.yaml_io import load_architecture, load_space
+
+PUBLISHED_CLASSES = 1000
+
+
+def space_page(
+    source: str, *, size: tuple[int, int] | None, channels: int | None, classes: int, samples: int, seed: int
+) -> str:
+    """Describe a space: axes, size, what its constraints leave, what it wastes, and a few samples.
+
+    Raises:
+        SpaceError: it cannot be read, or does not fit the images.
+    """
+    declared = load_space(source)
+    note = "as the YAML says"
+    if declared.size is None or declared.channels is None:
+        shipped = load_data()
+        note = "given by --size and --channels, or of the shipped data"
+        size, channels = size or shipped.size, channels or shipped.channels
+    space = replace(declared, size=size or declared.size, channels=channels or declared.channels)
+    space.check_maps()
+    assert space.size is not None
+    census = Census(space)
+    rng = np.random.default_rng(seed)
+    lines = [f"{space.name}: input {space.size[0]}x{space.size[1]}x{space.channels} ({note})", "", "axes"]
+    axes = space.axes()
+    width = max((len(name) for name in axes), default=0)
+    lines += [f"  {name:{width}}  {axis.label()}" for name, axis in axes.items()] or ["  none: one network"]
+    lines += ["", f"distinct networks   {_count(census.size)}"]
+    if census.impossible:
+        lines.append(f"impossible          {census.impossible} combinations of a stage's values, never drawn")
+    if space.constraints:
+        accepted = acceptance(space, lambda a: measures(cost(a, classes)), rng=rng)
+        lines.append(f"meet constraints    {accepted.text()}")
+        lines += [f"  {c.where}: {_interval(c.low, c.high)}" for c in space.constraints]
+    wasted = census.wasted()
+    if wasted:
+        lines += ["", "choices that make nothing new"]
+        lines += [f"  {line}" for line in wasted]
+    drawn = [census.sample(rng) for _ in range(samples)]
+    if drawn:
+        lines += ["", f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  {'parameters':>10}  {'MACs':>12}"]
+        lines += [_sample_line(network, classes) for network in drawn]
+    return "\n".join(lines)
+
+
+def profiled(
+    name: str,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    classes: int | None = None,
+    latency_device: str | None = None,
+    batch_size: int = 1,
+) -> dict[str, Any]:
+    """Count a network in its training and its merged form.
+
+    Args:
+        name: a published name, an architecture file, or RUN/ID.
+        size: input in pixels instead of the network's own.
+        channels: colours of the input instead of the network's own.
+        classes: outputs of the classifier; 1000 where nothing else is known.
+        latency_device: where to measure the merged network; None measures nothing.
+        batch_size: images of a measured batch.
+
+    Returns:
+        Parameters and MACs in closed form, fvcore's totals and what it could not count, torch's count on
+        the meta device, dead taps, compliance, and the latency where it was asked for.
+
+    Raises:
+        ReplkError: there is no such network, or it does not fit the input.
+    """
+    network, known_classes = find_network(name)
+    network = replace(network, size=size or network.size, channels=channels or network.channels)
+    classes = classes or known_classes
+    counted = cost(network, classes)
+    with torch.device("meta"):
+        trained = build_network(network, classes).eval()
+    train = count(trained, network.size, network.channels)
+    merged = count(merge_network(trained), network.size, network.channels)
+    scores = compliance(network)
+    facts: dict[str, Any] = {
+        "name": name,
+        "id": network.id,
+        "input": {"channels": network.channels, "size": list(network.size)},
+        "classes": classes,
+        "depth": counted.depth,
+        "kernels": kernels_text(network.stages),
+        "params_train": counted.params_train,
+        "params_merged": counted.params_merged,
+        "macs_train": counted.macs_train,
+        "macs_merged": counted.macs_merged,
+        "activations": counted.activations,
+        "fvcore_total_train": train.fvcore_total,
+        "fvcore_total_merged": merged.fvcore_total,
+        "uncounted": merged.uncounted,
+        "uncounted_train": train.uncounted,
+        "meta_macs_train": meta_macs(network, classes, merged=False),
+        "meta_macs_merged": meta_macs(network, classes, merged=True),
+        "dead_taps": network.dead_taps,
+        "compliance": {"s1": scores.s1, "s2": scores.s2, "s3": scores.s3, "s4": scores.s4},
+    }
+    if latency_device is not None:
+        facts["latency"] = _latency(network, classes, device=resolved_device(latency_device), batch_size=batch_size)
+    return facts
+
+
+def profile_page(facts: dict[str, Any]) -> str:
+    """Write the facts of a network for a person."""
+    height, width = facts["input"]["size"]
+    scores = "  ".join(f"{k.upper()} {'NA' if v is None else f'{v:.2f}'}" for k, v in facts["compliance"].items())
+    lines = [
+        f"{facts['name']} ({facts['id']}), input {height}x{width}x{facts['input']['channels']}, {facts['classes']} classes",
+        f"kernels      {facts['kernels']}   depth {facts['depth']}",
+        "",
+        f"{'':12} {'training form':>18} {'merged':>18}",
+        f"{'parameters':12} {facts['params_train']:>18,} {facts['params_merged']:>18,}",
+        f"{'MACs':12} {facts['macs_train']:>18,} {facts['macs_merged']:>18,}",
+        f"{'fvcore total':12} {facts['fvcore_total_train']:>18,} {facts['fvcore_total_merged']:>18,}",
+        f"{'torch / 2':12} {facts['meta_macs_train']:>18,} {facts['meta_macs_merged']:>18,}",
+        "",
+        "MACs are multiply-adds of convolutions, linear layers and matrix products for one image; fvcore's total adds",
+        "norms and pooling as it counts them, and counts as zero: " + ", ".join(sorted(facts["uncounted"])),
+        f"activations  {facts['activations']:,} outputs of the merged network's convolutions and linear layers",
+        f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
+        f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
+    ]
+    if "latency" in facts:
+        measured = facts["latency"]
+        lines.append(
+            f"latency      {measured['median_ms']:.3f} ms [{measured['low_ms']:.3f}, {measured['high_ms']:.3f}] "
+            f"for a batch of {measured['batch_size']}, merged, channels last, on {measured['device']['name']}"
+        )
+    return "\n".join(lines)
+
+
+def find_network(name: str) -> tuple[Architecture, int]:
+    """Find a network and the number of its classes by published name, file, or RUN/ID.
+
+    Raises:
+        ReplkError: there is none.
+    """
+    path = Path(name)
+    if not path.exists() and (path.parent / RECORD_NAME).exists():
+        trials = History(read_events(path.parent)).trials.values()
+        found = {trial.id: trial.architecture for trial in trials}
+        if path.name not in found:
+            raise RunError(f"{name}: must name a network of the run {path.parent}, got {path.name!r}; {nearest(path.name, list(found)[:20])}")
+        return found[path.name], load_plan(path.parent).num_classes
+    return load_architecture(name), PUBLISHED_CLASSES
+
+
+def _latency(network: Architecture, classes: int, *, device: str, batch_size: int) -> dict[str, Any]:
+    device = "cuda:0" if device == "cuda" else device
+    merged = merge_network(build_network(network, classes).eval())
+    (measured,) = measure_latency(
+        [merged], merged, size=network.size, channels=network.channels, device=device, batch_size=batch_size, budget_s=2.0
+    )
+    return {
+        "median_ms": measured.median_ms,
+        "low_ms": measured.low_ms,
+        "high_ms": measured.high_ms,
+        "batch_size": batch_size,
+        "device": device_facts(device),
+    }
+
+
+def _sample_line(network: Architecture, classes: int) -> str:
+    counted = cost(network, classes)
+    widths = "|".join(str(stage.width) for stage in network.stages)
+    structures = "|".join(dict.fromkeys(stage.structure for stage in network.stages))
+    return (
+        f"{network.id}  {kernels_text(network.stages):24}  {widths:12}  {structures:10}  "
+        f"{counted.params_merged:>10,}  {counted.macs_merged:>12,}"
+    )
+
+
+def _count(size: float) -> str:
+    return f"{size:,}" if isinstance(size, int) else "infinitely many (a range of floats)"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    parts = [f"at least {low:,.10g}"] * (low is not None) + [f"at most {high:,.10g}"] * (high is not None)
+    return " and ".join(parts)
+
+

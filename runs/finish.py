@@ -1,0 +1,208 @@
+"""The end of a search: the front measured again and tested, the recommended network trained on.
+
+Every step is an event of the record. A resumed run repeats only the steps that came before its last
+trial; a search that was killed while it ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runs.history import History, Trial
+from runs.objective import (
+    LatencyJob,
+    TestJob,
+    TrainJob,
+    fit_baseline,
+    measure_networks,
+    test_networks,
+    train_network,
+    training_seed,
+)
+from runs.plan import Plan
+from runs.ranking import Objective, front, objectives_named, rank, trials_frame
+from runs.records import Records
+from runs.search import latency_fields, memory_limit, several, single, weights_path
+from runs.workers import Job, Pool
+
+FRONT_BUDGET_S = 1.0
+"""Seconds of measurement for each network of the front."""
+FINAL_FACTOR = 12
+"""Length of the final training over that of a trial."""
+FINAL_ROUNDS = 3
+"""The final training goes on, each round twice as long, while it trails the linear classifier."""
+FINAL_REPEAT = 1_000_000
+"""Repeat number that seeds final trainings: used for nothing else."""
+
+Note = Callable[[str], None]
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+class Finish:
+    """The closing steps of one run."""
+
+    def __init__(self, plan: Plan, records: Records, pool: Pool, *, note: Note, on_progress: OnProgress) -> None:
+        self.plan = plan
+        self.records = records
+        self.pool = pool
+        self.note = note
+        self.on_progress = on_progress
+        self.history = History(records.events)
+        self.objectives = objectives_named(plan.settings.objectives)
+        last = [e["seq"] for e in records.events if e["event"] == "done"]
+        self.last_done = max(last, default=-1)
+
+    def run(self) -> None:
+        """Do the steps that the record does not hold yet; nothing where no trial is complete."""
+        if not len(self.front()):
+            return
+        self._once("remeasured", self._remeasure)
+        self._once("tested", self._test)
+        self._once("finaltrained", self._train_on)
+        self._prune()
+        self._once("finished", lambda: {"spent": self.history.spent, "distinct": len(self.history.tried)})
+
+    def front(self) -> list[Trial]:
+        """Give the trials of the front, along it."""
+        return [self.history.trials[int(n)] for n in front(ranked(self.history, self.objectives), self.objectives)["trial"]]
+
+    def _once(self, kind: str, step: Callable[[], dict[str, Any]]) -> None:
+        known = self.history.final.get(kind)
+        if known is None or known["seq"] < self.last_done:
+            self.history.apply(self.records.append(kind, **step()))
+
+    def _remeasure(self) -> dict[str, Any]:
+        """Measure the front again, all of it side by side, with nothing else running."""
+        trials = self.front()
+        self.note(f"measuring the {len(trials)} networks of the front again, side by side")
+        measured = single(
+            self.pool,
+            Job(
+                key="front",
+                function=measure_networks,
+                payload=LatencyJob(
+                    architectures=tuple(trial.architecture for trial in trials),
+                    reference=self.plan.reference,
+                    num_classes=self.plan.num_classes,
+                    device=self.plan.settings.device,
+                    batch_size=self.plan.settings.latency_batch,
+                    run=str(self.records.directory),
+                    budget_s=FRONT_BUDGET_S,
+                ),
+            ),
+        )
+        fields = [latency_fields(latency) for latency in measured["networks"]]
+        by_latency = sorted(range(len(trials)), key=lambda i: fields[i]["latency_ms"])
+        latencies: dict[str, dict[str, Any]] = {}
+        for place, index in enumerate(by_latency):
+            near = [by_latency[j] for j in (place - 1, place + 1) if 0 <= j < len(trials)]
+            apart = all(_apart(fields[index], fields[other]) for other in near)
+            latencies[str(trials[index].number)] = {**fields[index], "separable": apart}
+        return {"latencies": latencies, "reference_ms": measured["networks"][0]["reference_ms"]}
+
+    def _test(self) -> dict[str, Any]:
+        """Look at the test images once, for the networks on the front."""
+        trials = [trial for trial in self.front() if self._weights(trial).exists()]
+        if not trials:
+            return {"accuracies": {}}
+        job = TestJob(
+            networks=tuple((trial.architecture, str(self._weights(trial))) for trial in trials),
+            data=self.plan.data,
+            device=self.plan.settings.device,
+        )
+        accuracies = single(self.pool, Job(key="test", function=test_networks, payload=job))
+        return {"accuracies": {str(t.number): a for t, a in zip(trials, accuracies, strict=True)}}
+
+    def _train_on(self) -> dict[str, Any]:
+        """Train the recommended network until it beats the linear classifier on the validation images."""
+        best = recommended(self.history, self.objectives)
+        assert best is not None
+        start = self._weights(best) if self._weights(best).exists() else None
+        target = self.records.directory / "weights" / f"final-{best.id}.safetensors"
+        epochs = self.plan.recipe.epochs * FINAL_FACTOR
+        total, trained, baseline = 0.0, {}, None
+        for attempt in range(FINAL_ROUNDS):
+            self.note(f"training the recommended network {best.id} on for {epochs:g} epochs")
+            jobs = [self._final_job(best, epochs, start=start, target=target, attempt=attempt)]
+            if baseline is None:
+                jobs.append(Job(key="baseline", function=fit_baseline, payload=self.plan.data))
+            values = several(self.pool, jobs, self.on_progress)
+            trained, baseline = values[0], baseline or values[1]
+            total += epochs
+            if trained["state"] == "diverged":
+                break
+            start, epochs = target, 2 * epochs
+            if trained["accuracy"] > baseline["val_accuracy"]:
+                break
+        assert baseline is not None
+        test = TestJob(
+            networks=((best.architecture, str(target)),), data=self.plan.data, device=self.plan.settings.device
+        )
+        tested = single(self.pool, Job(key="finaltest", function=test_networks, payload=test)) if target.exists() else [None]
+        return {
+            "trial": best.number,
+            "id": best.id,
+            "epochs": total,
+            "state": trained["state"],
+            "accuracy": trained["accuracy"],
+            "val_loss": trained["val_loss"],
+            "test_accuracy": tested[0],
+            "baseline_val_accuracy": baseline["val_accuracy"],
+            "baseline_test_accuracy": baseline["test_accuracy"],
+            "weights": target.name,
+        }
+
+    def _final_job(self, trial: Trial, epochs: float, *, start: Path | None, target: Path, attempt: int) -> Job:
+        return Job(
+            key=("final", attempt),
+            function=train_network,
+            payload=TrainJob(
+                architecture=trial.architecture,
+                seed=training_seed(self.plan.settings.seed, trial.id, FINAL_REPEAT + attempt),
+                recipe=replace(self.plan.recipe, epochs=epochs),
+                data=self.plan.data,
+                device=_first(self.plan.settings.device),
+                run=str(self.records.directory),
+                weights=str(target),
+                start=str(start) if start else None,
+            ),
+            memory_limit_bytes=memory_limit(1),
+        )
+
+    def _weights(self, trial: Trial) -> Path:
+        return weights_path(self.records.directory, trial.number)
+
+    def _prune(self) -> None:
+        """Drop the weights that nobody asked to keep."""
+        keep = self.plan.settings.keep_weights
+        if keep == "all":
+            return
+        kept = {self._weights(trial) for trial in self.front()} if keep == "front" else set()
+        for trial in self.history.trials.values():
+            if self._weights(trial) not in kept:
+                self._weights(trial).unlink(missing_ok=True)
+
+
+def ranked(history: History, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Give the ranked frame of a run's finished trials."""
+    return rank(trials_frame(history.rows()), objectives)
+
+
+def recommended(history: History, objectives: Sequence[Objective]) -> Trial | None:
+    """Give the network to take: first by the first objective; None where no training is complete."""
+    frame = ranked(history, objectives)
+    complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
+    return history.trials[int(complete.iloc[0]["trial"])] if len(complete) else None
+
+
+def _apart(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return bool(a["latency_high_ms"] < b["latency_low_ms"] or b["latency_high_ms"] < a["latency_low_ms"])
+
+
+def _first(device: str) -> str:
+    return "cuda:0" if device == "cuda" else device

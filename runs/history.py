@@ -1,0 +1,139 @@
+"""What the events of a run add up to: its trials, what is pending, what was refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from runs.records import Event
+from search_space.architecture import Architecture
+
+COUNTED = ("complete", "diverged")
+"""States of trials that eat budget."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Trial:
+    """One training of one network, from the moment it was asked for."""
+
+    number: int
+    role: str
+    """anchor or search; later evidence and confirm."""
+    id: str
+    seed: int
+    architecture: Architecture
+    asked: Event
+    """The event that brought it, with the sampler's parameters."""
+    starts: int = 0
+    """How often its training was begun."""
+    state: str = "asked"
+    """asked, then one of: complete, diverged, failed, infeasible."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """Fields of its `done` event, and of later measurements."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it eats budget."""
+        return self.state in COUNTED
+
+
+class History:
+    """The trials of a run in the order they were asked for; kept up to date event by event."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.trials: dict[int, Trial] = {}
+        self.done: list[Trial] = []
+        """Finished trials in the order they finished."""
+        self.refused: dict[int, Event] = {}
+        """By the trial whose proposal they preceded: how many proposals were refused, and why."""
+        self.sessions: list[Event] = []
+        self.final: dict[str, Event] = {}
+        """The last event of each closing step: front, tested, baseline, finaltrained, finished."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take in one event; events of later versions that mean nothing here are passed over."""
+        kind = event["event"]
+        if kind == "asked":
+            self.trials[event["trial"]] = Trial(
+                number=event["trial"],
+                role=event["role"],
+                id=event["id"],
+                seed=event["seed"],
+                architecture=Architecture.from_json(event["architecture"]),
+                asked=event,
+            )
+        elif kind == "started" and event["trial"] in self.trials:
+            self.trials[event["trial"]].starts += 1
+        elif kind == "done" and event["trial"] in self.trials:
+            trial = self.trials[event["trial"]]
+            if trial.state == "asked":
+                self.done.append(trial)
+            trial.state = event["state"]
+            trial.result.update(event)
+        elif kind == "refused":
+            self.refused[event["trial"]] = event
+        elif kind == "session":
+            self.sessions.append(event)
+        elif kind == "remeasured":
+            for number, latency in event["latencies"].items():
+                self.trials[int(number)].result.update(latency)
+            self.final[kind] = event
+        elif kind == "tested":
+            for number, accuracy in event["accuracies"].items():
+                self.trials[int(number)].result["test_accuracy"] = accuracy
+            self.final[kind] = event
+        else:
+            self.final[kind] = event
+
+    @property
+    def spent(self) -> int:
+        """Budget eaten so far."""
+        return sum(trial.counts for trial in self.done)
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Trials that were asked for and have no result: a resumed run trains them first."""
+        return [trial for trial in self.trials.values() if trial.state == "asked"]
+
+    @property
+    def tried(self) -> dict[str, int]:
+        """Ids of the networks that anchors and search hold, with the number of their trial."""
+        return {trial.id: trial.number for trial in self.trials.values()}
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Trials by state; `duplicate` and `rejected` proposals beside them."""
+        found = Counter(trial.state for trial in self.trials.values())
+        for event in self.refused.values():
+            found["duplicate"] += event["duplicates"]
+            found["rejected"] += sum(event["rejected"].values())
+        return found
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Refused proposals by the constraint that they broke."""
+        total: Counter[str] = Counter()
+        for event in self.refused.values():
+            total.update(event["rejected"])
+        return total
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give one row a finished trial, for trials.csv."""
+        return [_row(trial) for trial in self.trials.values() if trial.state != "asked"]
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    hidden = {"seq", "event", "trial", "curve"}
+    found = {key: value for key, value in trial.result.items() if key not in hidden}
+    return {
+        "trial": trial.number,
+        "role": trial.role,
+        "id": trial.id,
+        "seed": trial.seed,
+        **found,
+        "architecture": trial.architecture.to_json(),
+    }

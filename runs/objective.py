@@ -1,0 +1,258 @@
+"""What a child process does for the search: train a network, measure latencies, test, count a baseline.
+
+Each function takes a frozen job and a `progress` callable and returns plain values; a child runs one of
+them and ends. The seed of a training depends on the run's seed and the network alone, so a network's
+accuracy does not depend on the worker or the order.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from builders import build_network, merge_network
+from evaluators.baseline import linear_baseline
+from evaluators.data import ImageData, load_data, matched
+from evaluators.latency import measure_latency
+from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
+from runs.locks import QuietLock
+from search_space.architecture import Architecture
+
+Progress = Callable[..., None]
+
+TIMED_STEPS = (3, 9)
+"""Steps of the two trainings whose difference is the time of a step."""
+
+MERGE_TOLERANCE = 1e-9
+"""Most that a merged network may differ from its training form in float64, relative to its output."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """Where a child finds the images, and the form in which the networks read them."""
+
+    source: str | None
+    root: str | None
+    resize: tuple[int, int] | None
+    size: tuple[int, int]
+    channels: int
+
+    def load(self) -> ImageData:
+        """Read the data set as the networks take it."""
+        root = Path(self.root) if self.root else None
+        data = load_data(self.source, resize=self.resize, root=root)
+        return matched(data, size=self.size, channels=self.channels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainJob:
+    """One training."""
+
+    architecture: Architecture
+    seed: int
+    recipe: Recipe
+    data: DataSource
+    device: str
+    run: str
+    """Run directory, whose lock the training holds."""
+    weights: str | None
+    """Where the trained weights go; None keeps none."""
+    start: str | None = None
+    """Weights to start from instead of an initialisation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatencyJob:
+    """Latencies of some networks, measured together while every training waits."""
+
+    architectures: tuple[Architecture, ...]
+    reference: Architecture
+    num_classes: int
+    device: str
+    batch_size: int
+    run: str
+    budget_s: float
+    """Seconds of measurement for each network."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimingJob:
+    """Timed steps of some networks, for the forecast."""
+
+    architectures: tuple[Architecture, ...]
+    recipe: Recipe
+    data: DataSource
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TestJob:
+    """Test accuracy of trained networks, looked at once."""
+
+    __test__ = False  # no test class for pytest
+
+    networks: tuple[tuple[Architecture, str], ...]
+    """Architectures with the files of their weights."""
+    data: DataSource
+    device: str
+
+
+def training_seed(seed: int, architecture_id: str, repeat: int = 0) -> int:
+    """Give the seed of a training: 63 bits hashed from run seed, network and repeat."""
+    digest = hashlib.sha256(f"{seed}:{architecture_id}:{repeat}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
+    """Train one network and save its weights.
+
+    Returns:
+        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`.
+
+    Raises:
+        ArithmeticError: the merged network is not equal to the trained one.
+    """
+    begin = time.monotonic()
+    tune_allocator()
+    data = job.data.load()
+    torch.manual_seed(job.seed)
+    network = build_network(job.architecture, data.num_classes)
+    if job.start is not None:
+        network.load_state_dict(load_file(job.start))
+    lock = QuietLock(job.run)
+    with lock.shared():
+        trained = train_briefly(
+            network,
+            data,
+            recipe=job.recipe,
+            seed=job.seed,
+            device=job.device,
+            report=progress,
+            between_steps=lambda: void(lock.yield_to_measurement()),
+            merge=merge_network,
+        )
+    merge_error = None
+    if trained.state == "complete":
+        merge_error = merge_difference(network.cpu(), _two_images(data))
+        if not merge_error <= MERGE_TOLERANCE:
+            raise ArithmeticError(f"the merged network differs by {merge_error:.1e} in float64, a bug: report it")
+        if job.weights is not None:
+            save_weights(network, Path(job.weights))
+    return {
+        "state": trained.state,
+        "accuracy": trained.accuracy,
+        "val_loss": trained.val_loss,
+        "steps": trained.steps,
+        "merge_error": merge_error,
+        "curve": [list(point) for point in trained.curve],
+        "train_seconds": round(trained.seconds, 3),
+        "seconds": round(time.monotonic() - begin, 3),
+    }
+
+
+def measure_networks(job: LatencyJob, progress: Progress) -> dict[str, Any]:
+    """Measure the latency of merged networks side by side while every training of the run waits.
+
+    Returns:
+        `networks`: a dict for each architecture with `median_ms`, `low_ms`, `high_ms` and more;
+        `seconds`: what it took, the wait included.
+    """
+    begin = time.monotonic()
+    torch.manual_seed(0)
+    # Weights do not change how long a network takes, so random ones do.
+    networks = [_merged(architecture, job.num_classes) for architecture in (*job.architectures, job.reference)]
+    first = job.architectures[0]
+    with QuietLock(job.run).exclusive():
+        waited = time.monotonic() - begin
+        measured = measure_latency(
+            networks[:-1],
+            networks[-1],
+            size=first.size,
+            channels=first.channels,
+            device=job.device,
+            batch_size=job.batch_size,
+            budget_s=job.budget_s,
+        )
+    return {
+        "networks": [asdict(latency) for latency in measured],
+        "seconds": round(time.monotonic() - begin, 3),
+        "waited": round(waited, 3),
+    }
+
+
+def test_networks(job: TestJob, progress: Progress) -> list[float]:
+    """Give the test accuracy of each network."""
+    data = job.data.load()
+    accuracies = []
+    for architecture, weights in job.networks:
+        network = build_network(architecture, data.num_classes)
+        network.load_state_dict(load_file(weights))
+        accuracy, _ = evaluate(merge_network(network), data, "test", device=job.device)
+        accuracies.append(accuracy)
+    return accuracies
+
+
+def time_trainings(job: TimingJob, progress: Progress) -> list[float]:
+    """Forecast the seconds of a whole training of each network from a few timed steps."""
+    tune_allocator()
+    data = job.data.load()
+    few, more = (replace(job.recipe, epochs=n * job.recipe.epochs / job.recipe.steps(len(data.train))) for n in TIMED_STEPS)
+    steps = job.recipe.steps(len(data.train))
+    seconds = []
+    for architecture in job.architectures:
+        network = build_network(architecture, data.num_classes)
+        short, long = (
+            train_briefly(network, data, recipe=recipe, seed=0, device=job.device, merge=merge_network) for recipe in (few, more)
+        )
+        # The difference leaves out what happens once: evaluation, and the first step's warm-up.
+        step = max(long.seconds - short.seconds, 0.0) / (long.steps - short.steps)
+        seconds.append(short.seconds + step * (steps - short.steps))
+    return seconds
+
+
+test_networks.__test__ = False  # type: ignore[attr-defined]
+
+
+def fit_baseline(source: DataSource, progress: Progress) -> dict[str, float]:
+    """Fit multinomial logistic regression on the same images."""
+    baseline = linear_baseline(source.load())
+    return {"val_accuracy": baseline.val_accuracy, "test_accuracy": baseline.test_accuracy}
+
+
+def merge_difference(network: nn.Module, images: Tensor) -> float:
+    """Give the greatest difference between a network and its merged form in float64, over the greatest output."""
+    exact = copy.deepcopy(network).double().eval()
+    with torch.inference_mode():
+        expected = exact(images.double())
+        merged = merge_network(exact)(images.double())
+    return float((merged - expected).abs().max() / expected.abs().max())
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write the weights of a training form; the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, draft)
+    draft.replace(path)
+
+
+def void(_: object) -> None:
+    """Drop a value where a callable must give none."""
+
+
+def _merged(architecture: Architecture, num_classes: int) -> nn.Module:
+    return merge_network(build_network(architecture, num_classes).eval())
+
+
+def _two_images(data: ImageData) -> Tensor:
+    pixels = torch.from_numpy(data.val.images[:2]).permute(0, 3, 1, 2)
+    return pixels.double() / 127.5 - 1

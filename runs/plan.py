@@ -1,0 +1,204 @@
+"""Everything that is needed to repeat a run, as run.yaml keeps it; written once, never changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from evaluators.training import Recipe
+from runs.objective import DataSource
+from runs.records import write_atomic
+from search_space.architecture import Architecture
+from search_space.errors import RunError, SpaceError
+from search_space.space import DesignSpace
+from search_space.yaml_io import parse_space
+
+PLAN_NAME = "run.yaml"
+PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "ray", "fvcore", "replk-search")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What a search was asked to do."""
+
+    budget: int = 200
+    """Full-length trainings."""
+    seed: int = 0
+    workers: int = 1
+    """Trials at a time."""
+    device: str = "cpu"
+    """cpu or cuda; trial slots take the GPUs in turn."""
+    objectives: tuple[str, ...] = ("accuracy", "latency")
+    sampler: str = "tpe"
+    latency_batch: int = 1
+    keep_weights: str = "front"
+    """front, all or none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A run as it was planned."""
+
+    space: DesignSpace
+    """Bound to the images."""
+    settings: Settings
+    recipe: Recipe
+    data: DataSource
+    facts: dict[str, Any]
+    """What was found when the run began: data and its hash, device, versions, command, git commit."""
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the data."""
+        return len(self.facts["data"]["classes"])
+
+    @property
+    def reference(self) -> Architecture:
+        """The network that is measured beside every other: the middle of the space."""
+        return Architecture.from_json(self.facts["reference"])
+
+    def with_budget(self, budget: int) -> Plan:
+        """Give the plan with a new total."""
+        return replace(self, settings=replace(self.settings, budget=budget))
+
+    def document(self) -> dict[str, Any]:
+        """Give the content of run.yaml."""
+        size, channels = self.space.size, self.space.channels
+        assert size is not None
+        return {
+            "name": self.space.name,
+            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
+            "recipe": asdict(self.recipe),
+            "data_source": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.data).items()},
+            "input": {"channels": channels, "size": list(size)},
+            "facts": self.facts,
+            # As text: the reader of the space is strict, and its lines stay what they were.
+            "space": yaml.safe_dump(dict(self.space.document), sort_keys=False, width=120),
+        }
+
+    def write(self, directory: Path) -> None:
+        """Write run.yaml.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        restore_plan(self.document(), directory)
+
+
+def restore_plan(document: dict[str, Any], directory: Path) -> None:
+    """Write run.yaml from the copy in the record's header.
+
+    Raises:
+        RunError: the directory cannot be written.
+    """
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    write_atomic(directory / PLAN_NAME, text)
+
+
+def load_plan(directory: Path) -> Plan:
+    """Read run.yaml.
+
+    Raises:
+        RunError: it is not there, or is none of ours.
+    """
+    path = directory / PLAN_NAME
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = document["settings"]
+        source = document["data_source"]
+        image = document["input"]
+        space = parse_space(document["space"], name=f"{path} (space)")
+        return Plan(
+            space=space.bound(size=tuple(image["size"]), channels=image["channels"]),
+            settings=Settings(**{**settings, "objectives": tuple(settings["objectives"])}),
+            recipe=Recipe(**document["recipe"]),
+            data=DataSource(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in source.items()},
+            ),
+            facts=document["facts"],
+        )
+    except OSError as error:
+        raise RunError(
+            f"{path}: must be a file that can be read, {error.strerror}; is {directory} the directory of a run?"
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, SpaceError) as error:
+        raise RunError(
+            f"{path}: must be as the search wrote it, got {type(error).__name__}: {error}; restore it from a copy"
+        ) from error
+
+
+def environment(arguments: list[str]) -> dict[str, Any]:
+    """Give what a reader needs to repeat a run: versions, commit, machine, command."""
+    return {
+        "command": shlex.join(["replk-search", *arguments]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git_commit": git_commit(),
+    }
+
+
+def resolved_device(device: str) -> str:
+    """Give cpu, cuda (all GPUs, one a trial) or cuda:N for what the user asked for.
+
+    Raises:
+        RunError: there is no such device.
+    """
+    count = torch.cuda.device_count()
+    if device == "auto":
+        return "cuda" if count else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
+        raise RunError(f"--device: must be auto, cpu, cuda or cuda:N, got {device!r}")
+    if kind == "cuda" and int(index or 0) >= count:
+        raise RunError(
+            f"--device: must be a GPU of this machine, got {device!r}, torch sees {count}; use cpu, or install torch's CUDA build"
+        )
+    return device
+
+
+def default_workers(device: str) -> int:
+    """Give the number of trials at a time that is fastest: one a core on CPU, one a GPU on CUDA.
+
+    One thread for each of two trainings beat two threads for one by 1.2 to 1.6 (torch 2.13, 2 cores).
+    """
+    if device != "cpu":
+        return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    if sys.platform == "linux":
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def git_commit() -> str | None:
+    """Give the commit of the code that runs, with `+` where it was changed; None outside a clone."""
+    home = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=home, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        # A site-packages inside somebody else's clone is not our commit.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
