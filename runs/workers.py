@@ -313,8 +313,7 @@ class Pool:
                     self._told_cold = True
                     names = ", ".join(missing)
                     logger.warning("jobs start slowly: the fork server did not import %s", names)
-                delay = worker.began - worker.submitted
-                pid = worker.process.pid or 0
+                pid, delay = worker.process.pid or 0, worker.began - worker.submitted
                 found.append(Started(key=worker.job.key, pid=pid, delay_s=delay))
                 continue
             try:
@@ -337,7 +336,7 @@ class Pool:
         *,
         value: Any = None,
         seconds: float | None = None,
-    ) -> None:
+    ) -> Finished:
         """Fix the outcome of a job, the first one counts, and end its processes."""
         if worker.verdict is None:
             now = worker.decided = time.monotonic()
@@ -347,6 +346,7 @@ class Pool:
                 key=worker.job.key, outcome=outcome, value=value, error=error, seconds=seconds
             )
         kill_group(worker.process)
+        return worker.verdict
 
     def _judge(self, worker: _Worker) -> None:
         """End a job that is over a limit."""
@@ -367,10 +367,7 @@ class Pool:
 
     def _finish(self, worker: _Worker) -> Finished:
         """Free the slot of a job whose child is gone and tell its outcome."""
-        code = worker.process.exitcode
-        self._decide(worker, "crash", cause_of_death(code))
-        finished = worker.verdict
-        assert finished is not None
+        finished = self._decide(worker, "crash", cause_of_death(worker.process.exitcode))
         if finished.outcome != "ok" and worker.printed:
             shown = bytes(worker.printed[-SHOWN_OUTPUT:]).decode(errors="replace").strip()
             finished = replace(finished, error=f"{finished.error}\nend of its output:\n{shown}")

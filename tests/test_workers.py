@@ -135,6 +135,11 @@ def leave_a_thread(_: None, __: Report) -> str:
     return "done"
 
 
+def look_at_server(_: None, __: Report) -> tuple[int, bool]:
+    touched = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return psutil.Process(os.getppid()).num_threads(), touched
+
+
 def give_thing(_: None, __: Report) -> Any:
     return Thing()
 
@@ -200,6 +205,10 @@ def test_a_warm_child_begins_within_a_fifth_of_a_second(pool: Pool) -> None:
         while pool.free < 2:
             delays += [e.delay_s for e in pool.events(10) if isinstance(e, Started)]
     assert min(delays) < 0.2
+
+
+def test_the_server_has_one_thread_and_never_touched_a_gpu(pool: Pool) -> None:
+    assert run(pool, look_at_server).value == (1, False)
 
 
 def test_each_child_computes_with_one_thread_and_what_its_seed_says(pool: Pool) -> None:
