@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.assembling import Arrays, assemble
 from evaluators.folders import read_folder
-from evaluators.images import SPLITS, Arrays, ImageData, Split, assemble, describe, matched
+from evaluators.images import SPLITS, ImageData, Split, describe, matched
 from search_space.errors import DataError, nearest
 
 __all__ = ["DEFAULT", "ImageData", "Split", "describe", "load_data", "matched"]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluators.images import SPLITS, Arrays, resized
+from evaluators.assembling import Arrays
+from evaluators.images import SPLITS, resized
 from search_space.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(

@@ -1,10 +1,7 @@
-"""Image data in memory: what a data set is, and the checks that every source passes through."""
+"""Image data in memory: what a data set is, and how it is fitted to the input of a network."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,15 +11,7 @@ from numpy.typing import NDArray
 
 from search_space.errors import DataError
 
-logger = logging.getLogger(__name__)
-
 SPLITS = ("train", "val", "test")
-
-MAX_CHANNELS = 16
-"""A last axis beyond this is a side in pixels: the array is a volume or has its channels first."""
-
-CUT_SHARE = 0.2
-"""Share of the training images that becomes the val (or test) split where a source has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -90,77 +79,6 @@ class ImageData:
         return tuple(means), tuple(deviations)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Arrays:
-    """What a source read for one split, before any check."""
-
-    images: NDArray[Any]
-    labels: NDArray[Any]
-    images_where: str
-    """File and array of the images, for messages."""
-    labels_where: str
-    """File and array of the labels, for messages."""
-
-
-def assemble(
-    arrays: Mapping[str, Arrays],
-    *,
-    name: str,
-    source: str,
-    seed: int,
-    class_names: Mapping[int, str] | None = None,
-    resize: tuple[int, int] | None = None,
-) -> ImageData:
-    """Check what a source read and make a data set of it.
-
-    A missing val or test split is cut from train: a seeded fifth of every class, test first.
-    Labels become 0 to n - 1 in the order of their values. Floats count as 0 to 1 where no pixel
-    of any split is above 1, else as 0 to 255; both are rounded to whole steps of 1/255.
-
-    Args:
-        arrays: what was read of `train` and, where they exist, of `val` and `test`.
-        name: short name for tables.
-        source: where the data came from, in a few words.
-        seed: of the splits that are cut.
-        class_names: name of each label of the source; a label without one is named by its number.
-        resize: height and width to bring every image to (bilinear); None leaves them.
-
-    Raises:
-        DataError: for wrong shapes, pixels or labels, one class only, or too few images to split.
-    """
-    labels = {split: _checked_labels(part) for split, part in arrays.items()}
-    images = _checked_images(arrays, resize=resize)
-    for split, part in arrays.items():
-        if len(images[split]) != len(labels[split]):
-            raise DataError(
-                f"{part.images_where}: must hold one image a label, got {len(images[split])} "
-                f"images and {len(labels[split])} labels in {part.labels_where}; make them equal"
-            )
-    values = _checked_classes(arrays, labels)
-    whole = {
-        split: Split(
-            images=images[split], labels=np.searchsorted(values, labels[split]).astype(np.int64)
-        )
-        for split in arrays
-    }
-    names = class_names or {}
-    classes = tuple(names.get(value, str(value)) for value in values.tolist())
-    cut = [split for split in ("test", "val") if split not in whole]
-    for split in cut:
-        where = arrays["train"].labels_where
-        whole["train"], whole[split] = _cut(whole["train"], seed=seed, classes=classes, where=where)
-    if cut:
-        source += (
-            f", {' and '.join(reversed(cut))} cut from train (a fifth of each class, seed {seed})"
-        )
-    _warn_of_leaks(whole, name=name)
-    train, val, test = (whole[split] for split in SPLITS)
-    digest = _digest(whole, classes)
-    return ImageData(
-        name=name, source=source, train=train, val=val, test=test, classes=classes, sha256=digest
-    )
-
-
 def matched(data: ImageData, *, size: tuple[int, int], channels: int) -> ImageData:
     """Give the data as a network with this input reads it: one channel is repeated to three.
 
@@ -170,7 +88,7 @@ def matched(data: ImageData, *, size: tuple[int, int], channels: int) -> ImageDa
     if data.size == size and data.channels == channels:
         return data
     if data.size != size or data.channels != 1 or channels != 3:
-        theirs, ours = _shape(*data.size, data.channels), _shape(*size, channels)
+        theirs, ours = shape_text(*data.size, data.channels), shape_text(*size, channels)
         hint = f"--resize {size[0]}x{size[1]} brings the images to it" if data.size != size else ""
         hint = hint or "one channel becomes three, nothing else is converted"
         raise DataError(
@@ -229,150 +147,6 @@ def _triangle_weights(old: int, new: int) -> NDArray[np.float32]:
     return normed
 
 
-def _shape(height: int, width: int, channels: int) -> str:
+def shape_text(height: int, width: int, channels: int) -> str:
+    """Give `HxWxC`."""
     return f"{height}x{width}x{channels}"
-
-
-def _checked_labels(part: Arrays) -> NDArray[np.int64]:
-    labels, where = part.labels, part.labels_where
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise DataError(
-            f"{where}: must be one label an image, (N,) or (N, 1), got shape {labels.shape}; "
-            "of one-hot rows take `argmax(axis=1)`"
-        )
-    if len(labels) == 0:
-        raise DataError(f"{where}: must hold at least one label, got none; fill it or leave it out")
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"{where}: must be whole numbers, got {labels.dtype}; store them as int64")
-    if int(labels.min()) < 0:
-        raise DataError(
-            f"{where}: must be 0 or more, got {int(labels.min())}; drop unlabelled images"
-        )
-    return labels.astype(np.int64)
-
-
-def _checked_classes(
-    arrays: Mapping[str, Arrays], labels: Mapping[str, NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    values = np.unique(labels["train"])
-    if len(values) < 2:
-        raise DataError(
-            f"{arrays['train'].labels_where}: must name at least two classes, "
-            f"got only label {int(values[0])}; there is nothing to tell apart"
-        )
-    for split, part in arrays.items():
-        unknown = np.setdiff1d(labels[split], values)
-        if len(unknown):
-            raise DataError(
-                f"{part.labels_where}: every label must also occur in train, got {int(unknown[0])} "
-                "which does not; move such images to train or drop them"
-            )
-    return values
-
-
-def _checked_images(
-    arrays: Mapping[str, Arrays], *, resize: tuple[int, int] | None
-) -> dict[str, NDArray[np.uint8]]:
-    shaped = {split: _with_channels(part) for split, part in arrays.items()}
-    bounds = {
-        split: _pixel_bounds(shaped[split], part.images_where) for split, part in arrays.items()
-    }
-    floats = [split for split in arrays if shaped[split].dtype.kind == "f"]
-    unit = bool(floats) and max(bounds[split][1] for split in floats) <= 1.0
-    images = {}
-    for split, array in shaped.items():
-        if array.dtype.kind == "f":
-            array = np.rint(array * 255.0 if unit else array)
-        elif array.dtype.kind == "b":
-            array = array * np.uint8(255)
-        images[split] = np.ascontiguousarray(array, dtype=np.uint8)
-        if resize is not None:
-            images[split] = resized(images[split], resize)
-    for split, part in arrays.items():
-        if images[split].shape[1:] != images["train"].shape[1:]:
-            theirs, ours = _shape(*images["train"].shape[1:]), _shape(*images[split].shape[1:])
-            raise DataError(
-                f"{part.images_where}: images must have one size in all splits, got {ours} "
-                f"(H x W x channels) against {theirs} in train; --resize HxW brings all to one size"
-            )
-    return images
-
-
-def _with_channels(part: Arrays) -> NDArray[Any]:
-    images, where = part.images, part.images_where
-    if images.dtype.kind not in "uifb":
-        raise DataError(f"{where}: pixels must be numbers, got {images.dtype}; store them as uint8")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or not 1 <= images.shape[3] <= MAX_CHANNELS:
-        first = images.ndim == 4 and images.shape[1] <= 4
-        advice = (
-            "move channels last with `transpose(0, 2, 3, 1)`" if first else "store one image a row"
-        )
-        raise DataError(
-            f"{where}: must be (N, H, W) or (N, H, W, C) with at most {MAX_CHANNELS} channels, "
-            f"got shape {part.images.shape}; {advice}"
-        )
-    if images.size == 0:
-        raise DataError(
-            f"{where}: must hold at least one pixel, got shape {part.images.shape}; "
-            "fill it or leave it out"
-        )
-    return images
-
-
-def _pixel_bounds(images: NDArray[Any], where: str) -> tuple[float, float]:
-    low, high = float(images.min()), float(images.max())
-    # The minimum of an array that holds NaN is NaN, so these two see every bad pixel.
-    if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(np.count_nonzero(~np.isfinite(images)))
-        raise DataError(
-            f"{where}: pixels must be finite, got {bad} that are NaN or infinite; repair them"
-        )
-    if low < 0 or high > 255:
-        raise DataError(
-            f"{where}: pixels must lie in 0 to 255 (or 0 to 1), got {low:g} to {high:g}; "
-            "undo the normalisation"
-        )
-    return low, high
-
-
-def _cut(split: Split, *, seed: int, classes: tuple[str, ...], where: str) -> tuple[Split, Split]:
-    rng = np.random.default_rng(seed)
-    taken = np.zeros(len(split), dtype=bool)
-    for label, name in enumerate(classes):
-        members = np.flatnonzero(split.labels == label)
-        if len(members) < 2:
-            raise DataError(
-                f"{where}: each class must have at least two images to cut a split from (three "
-                f"where val and test are both missing), got too few of {name!r}; add images"
-            )
-        taken[rng.permutation(members)[: max(1, round(CUT_SHARE * len(members)))]] = True
-    kept, cut = (
-        Split(images=split.images[mask], labels=split.labels[mask]) for mask in (~taken, taken)
-    )
-    return kept, cut
-
-
-def _warn_of_leaks(splits: Mapping[str, Split], *, name: str) -> None:
-    def keys(split: Split) -> list[bytes]:
-        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in split.images]
-
-    seen = set(keys(splits["train"]))
-    for split in ("val", "test"):
-        count = sum(key in seen for key in keys(splits[split]))
-        if count:
-            total = len(splits[split])
-            logger.warning("%s: %d of %d %s images also occur in train", name, count, total, split)
-
-
-def _digest(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr(classes).encode())
-    for name in SPLITS:
-        split = splits[name]
-        digest.update(f"{name} {split.images.shape}".encode())
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from evaluators.batches import Augmenter, Normaliser
 from evaluators.images import ImageData, Split
 from search_space.errors import RunError
 
@@ -86,7 +87,8 @@ class Training:
     """What a training ended with."""
 
     state: Literal["complete", "diverged"]
-    """`diverged`: the loss or the logits left the finite numbers at step `steps`."""
+    """`diverged`: the loss or the logits left the finite numbers at step `steps` (on CUDA, where
+    losses are read a few times an epoch, at one of the steps since the last reading)."""
     accuracy: float | None
     """Share of the validation images classified rightly; None where diverged."""
     val_loss: float | None
@@ -132,8 +134,14 @@ def train_briefly(
     _place(network, device)
     total = recipe.steps(len(data.train))
     batch_size = min(recipe.batch_size, len(data.train))
-    order = torch.Generator().manual_seed(seed)
-    batches = _Augmenter(data, recipe, device=device, order=order).batches()
+    batches = Augmenter(
+        data,
+        batch_size=batch_size,
+        shift=recipe.shift,
+        flip=recipe.flip,
+        order=torch.Generator().manual_seed(seed),
+        device=device,
+    ).batches()
     optimiser = torch.optim.AdamW(
         _parameter_groups(network, recipe.weight_decay),
         lr=recipe.lr,
@@ -210,7 +218,7 @@ def evaluate(
     device = torch.device(device)
     _place(network, device).eval()
     part: Split = getattr(data, split)
-    normalise = _Normaliser(data, device)
+    normalise = Normaliser(data, device)
     right = torch.zeros((), dtype=torch.int64, device=device)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
@@ -241,7 +249,7 @@ def recalibrate(
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over all batches
         norm.train()
-    normalise = _Normaliser(data, device)
+    normalise = Normaliser(data, device)
     last = len(data.train) - batch_size
     with torch.no_grad(), _autocast(device):
         for start in range(0, min(batches * batch_size, last + 1), batch_size):
@@ -277,59 +285,6 @@ def tune_allocator() -> None:
         libc.mallopt(top_pad, 1 << 28)
     except (OSError, AttributeError):
         logger.debug("no glibc: its allocator is left as it is")
-
-
-class _Normaliser:
-    """Pixels (B, H, W, C) of 0 to 255 to what networks read: (B, C, H, W), mean 0, deviation 1."""
-
-    def __init__(self, data: ImageData, device: torch.device) -> None:
-        mean, deviation = data.mean_std
-        self._mean_C = torch.tensor(mean, dtype=torch.float32, device=device)
-        self._scale_C = torch.tensor(deviation, dtype=torch.float32, device=device).reciprocal_()
-
-    def __call__(self, pixels_BHWC: Tensor) -> Tensor:
-        # The permuted view of BHWC memory is exactly channels_last: nothing is copied.
-        x_BHWC = pixels_BHWC.to(torch.float32).sub_(self._mean_C).mul_(self._scale_C)
-        return x_BHWC.permute(0, 3, 1, 2)
-
-
-class _Augmenter:
-    """The training split, padded once; a batch of shifted images is one gather from it.
-
-    Pixels stay bytes: normalising 64 images of 28 x 28 costs 0.02 ms, and the split a quarter of
-    the memory (torch 2.13, one core).
-    """
-
-    def __init__(
-        self, data: ImageData, recipe: Recipe, *, device: torch.device, order: torch.Generator
-    ) -> None:
-        images_NHWC = torch.from_numpy(data.train.images).to(device)
-        self._labels_N = torch.from_numpy(data.train.labels).to(device)
-        shift, (height, width) = recipe.shift, data.size
-        padded = F.pad(images_NHWC, (0, 0, shift, shift, shift, shift))
-        # Every window of every image as a view (N, dy, dx, H, W, C): picking one copies it whole.
-        windows = padded.unfold(1, height, 1).unfold(2, width, 1)
-        self._windows = windows.permute(0, 1, 2, 4, 5, 3)
-        self._normalise = _Normaliser(data, device)
-        self._recipe, self._order, self._device = recipe, order, device
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give images (B, C, H, W) and labels (B,) without end; an incomplete batch is left out."""
-        count, size = len(self._labels_N), min(self._recipe.batch_size, len(self._labels_N))
-        places = 2 * self._recipe.shift + 1
-        while True:
-            # All draws are made on the CPU, so that an order does not depend on the device.
-            order_N = torch.randperm(count, generator=self._order)
-            offsets_2N = torch.randint(places, (2, count), generator=self._order)
-            mirrored_N = torch.rand(count, generator=self._order) < 0.5
-            draws = (order_N, *offsets_2N, mirrored_N)
-            chosen, down, across, mirrored = (draw.to(self._device).split(size) for draw in draws)
-            for batch in range(count // size):
-                pixels = self._windows[chosen[batch], down[batch], across[batch]]
-                if self._recipe.flip:
-                    mask_B111 = mirrored[batch].view(-1, 1, 1, 1)
-                    pixels = torch.where(mask_B111, pixels.flip(2), pixels)
-                yield self._normalise(pixels), self._labels_N[chosen[batch]]
 
 
 class _Watch:
