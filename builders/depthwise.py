@@ -58,7 +58,8 @@ class DepthwiseConv(nn.Module):
                 x_BCHW, self.weight, self.dilation
             )
             return y_BCHW if self.bias is None else y_BCHW + self.bias.view(1, -1, 1, 1)
-        return _convolve(x_BCHW, self.weight, self.dilation, bias=self.bias)
+        padding = self.dilation * (self.kernel // 2)
+        return F.conv2d(x_BCHW, self.weight, self.bias, 1, padding, self.dilation, self.width)
 
     def extra_repr(self) -> str:
         """Say the shape in one line of `print(network)`."""
@@ -106,11 +107,9 @@ def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
     )
 
 
-def _convolve(
-    x_BCHW: Tensor, weight: Tensor, dilation: int, *, bias: Tensor | None = None
-) -> Tensor:
+def _convolve(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
     padding = dilation * (weight.shape[-1] // 2)
-    return F.conv2d(x_BCHW, weight, bias, 1, padding, dilation, weight.shape[0])
+    return F.conv2d(x_BCHW, weight, None, 1, padding, dilation, weight.shape[0])
 
 
 def _convolve_by_phases(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:

@@ -14,7 +14,7 @@ KERNELS = (3, 5, 7, 9, 11, 13, 15, 17, 19, 23, 29, 31)
 
 
 def random_architecture(seed: int, *, largest: int = 12) -> Architecture:
-    """Draw a network for images of up to `largest` pixels a side: odd, rectangular, every structure."""
+    """Draw a network for images up to `largest` pixels a side: odd sizes, every structure."""
     draw = random.Random(seed)
     stages = tuple(_stage(draw) for _ in range(draw.randint(1, 3)))
     return Architecture(
@@ -31,8 +31,10 @@ def randomise(network: nn.Module) -> None:
         with torch.no_grad():
             if name.endswith("running_var"):
                 tensor.uniform_(0.3, 2)
-            elif name.endswith("num_batches_tracked") or tensor.numel() == 0:
+            elif name.endswith("num_batches_tracked"):
                 continue
+            elif name.endswith("down.bias"):
+                tensor.uniform_(2, 3)  # or the ReLU behind it may block every gradient
             elif tensor.dim() > 1 and "response" not in name:
                 tensor.normal_(std=tensor[0].numel() ** -0.5)
             else:

@@ -81,9 +81,9 @@ def test_structures_cost_what_table_1_prints(structure: str, params: int, macs: 
     assert (given.params_merged, given.macs_merged) == (params, macs)
 
 
-@pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.parametrize("first", range(0, 40, 10))
 def test_closed_form_equals_what_fvcore_counts_in_both_forms(first: int) -> None:
-    for seed in range(first, first + 20):
+    for seed in range(first, first + 10):
         architecture = random_architecture(seed, largest=9)
         given = cost(architecture, 7)
         with torch.device("meta"):
