@@ -22,13 +22,7 @@ class DepthwiseConv(nn.Module):
     """
 
     def __init__(
-        self,
-        width: int,
-        kernel: int,
-        *,
-        dilation: int = 1,
-        bias: bool = False,
-        impl: Impl = "auto",
+        self, width: int, kernel: int, *, dilation: int = 1, bias: bool = False, impl: Impl = "auto"
     ) -> None:
         """Draw the weights from torch's global generator; the bias starts at zero.
 
@@ -94,6 +88,12 @@ class _FastDepthwise(torch.autograd.Function):
         return grad_x, grad_weight, None
 
 
+def runs_eagerly() -> bool:
+    """Say whether torch is neither tracing, compiling nor exporting: these want plain operators."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return not tracing and not torch.compiler.is_compiling()
+
+
 def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
     recorded = torch.is_grad_enabled() and (x_BCHW.requires_grad or weight.requires_grad)
     return (
@@ -102,8 +102,7 @@ def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
         and x_BCHW.dtype == weight.dtype == torch.float32
         and (weight.shape[-1] > 3 or dilation > 1)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        and not torch.compiler.is_compiling()
+        and runs_eagerly()
     )
 
 

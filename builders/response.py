@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from builders.depthwise import runs_eagerly
+
 EPS = 1e-6
 """What is added to the mean length, as in the official code of ConvNeXt V2."""
 
@@ -21,7 +23,7 @@ def respond(x_BHWC: Tensor, gamma: Tensor, beta: Tensor | None) -> Tensor:
         beta: (1, 1, 1, C) or None for zero.
     """
     wide = x_BHWC.dtype == gamma.dtype and x_BHWC.dtype in (torch.float32, torch.float64)
-    if wide and beta is not None and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if wide and beta is not None and torch.is_grad_enabled() and runs_eagerly():
         y_BHWC: Tensor = _Respond.apply(x_BHWC, gamma, beta)  # type: ignore[no-untyped-call]
         return y_BHWC
     recorded = torch.is_grad_enabled() or not wide

@@ -145,6 +145,28 @@ def test_a_merged_network_copies_pickles_and_merges_again_without_change() -> No
         assert torch.equal(other(x), merged(x))
 
 
+def test_a_network_exports_with_operators_of_torch_only() -> None:
+    network = build_network(SMALL, 3).eval()
+    x = _images(SMALL, torch.float32)
+
+    for form in (network, merge_network(network)):
+        exported = torch.export.export(form, (x,))
+
+        calls = [node for node in exported.graph.nodes if node.op == "call_function"]
+        assert all(str(node.target).startswith("aten.") for node in calls)
+        torch.testing.assert_close(exported.module()(x), form(x))
+
+
+def test_a_network_trains_under_autocast() -> None:
+    network = build_network(SMALL, 3)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = network(_images(SMALL, torch.float32)).float().square().sum()
+    loss.backward()
+
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_the_network_keeps_its_architecture() -> None:
     network = build_network(SMALL, 3)
     merged = merge_network(network)
