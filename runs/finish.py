@@ -36,6 +36,8 @@ FINAL_FACTOR = 12
 """Length of the final training over that of a trial."""
 FINAL_ROUNDS = 3
 """The final training goes on, each round twice as long, while it trails the linear classifier."""
+FINAL_MARGIN = 0.01
+"""By how much it must be ahead there: a little over the deviation of a share of 2,000 images."""
 FINAL_REPEAT = 1_000_000
 """Repeat number that seeds final trainings: used for nothing else."""
 
@@ -137,7 +139,7 @@ class Finish:
             if trained["state"] == "diverged":
                 break
             start, epochs = target, 2 * epochs
-            if trained["accuracy"] > baseline["val_accuracy"]:
+            if trained["accuracy"] >= baseline["val_accuracy"] + FINAL_MARGIN:
                 break
         assert baseline is not None
         test = TestJob(

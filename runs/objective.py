@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from builders import build_network, merge_network
-from evaluators.baseline import linear_baseline
 from evaluators.data import ImageData, load_data, matched
 from evaluators.latency import measure_latency
 from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
@@ -224,6 +223,9 @@ test_networks.__test__ = False  # type: ignore[attr-defined]
 
 def fit_baseline(source: DataSource, progress: Progress) -> dict[str, float]:
     """Fit multinomial logistic regression on the same images."""
+    # Here alone: scikit-learn starts a thread at import, and the fork server must have none.
+    from evaluators.baseline import linear_baseline
+
     baseline = linear_baseline(source.load())
     return {"val_accuracy": baseline.val_accuracy, "test_accuracy": baseline.test_accuracy}
 

@@ -28,7 +28,7 @@ from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.space import DesignSpace
 
-SAMPLER_TRIES = 100
+SAMPLER_TRIES = 16
 """Refused proposals of the sampler in a row before the space is drawn from at random."""
 RANDOM_TRIES = 2_000
 """Refused random draws in a row before what is left of a small space is listed."""
@@ -87,6 +87,8 @@ class Proposer:
         self.num_classes = num_classes
         self.measure = measure
         self.census = Census(space)
+        # Its notes about studies in memory would go through the live table.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         directions = ["maximize" if o.direction == "max" else "minimize" for o in objectives]
         self.study = optuna.create_study(directions=directions, sampler=RandomSampler(seed=0))
         self.told = 0

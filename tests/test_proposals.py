@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from evaluators.cost import cost
+from runs.anchors import anchors
+from runs.history import History
+from runs.proposals import SAMPLERS, Proposer
+from runs.ranking import objectives_named
+from runs.records import Event
+from runs.search import measures
+from search_space.architecture import Architecture
+from search_space.space import DesignSpace
+from search_space.yaml_io import load_space, parse_space
+from tests.micro import SPACE
+
+
+def micro(extra: str = "") -> DesignSpace:
+    return parse_space(SPACE + extra).bound(size=(12, 12), channels=1)
+
+
+def measure(architecture: Architecture) -> Mapping[str, float]:
+    return measures(cost(architecture, 4))
+
+
+def proposer(space: DesignSpace, *, sampler: str = "tpe", seed: int = 0) -> Proposer:
+    return Proposer(
+        space,
+        objectives_named(("accuracy", "macs")),
+        sampler=sampler,
+        seed=seed,
+        num_classes=4,
+        measure=measure,
+    )
+
+
+def searched(
+    space: DesignSpace, budget: int, *, sampler: str = "tpe", restart_every: int = 10**6
+) -> tuple[list[Event], History]:
+    """Search with accuracy read off the id, forgetting everything but the events now and then."""
+    events: list[Event] = []
+    history, source = History(), proposer(space, sampler=sampler)
+    for number in range(budget):
+        if number % restart_every == restart_every - 1:
+            history, source = History(events), proposer(space, sampler=sampler)
+        proposal = source.propose(number, history)
+        if proposal is None:
+            break
+        found = proposal.architecture
+        new: list[dict[str, Any]] = [
+            {
+                "event": "refused",
+                "trial": number,
+                "duplicates": proposal.duplicates,
+                "rejected": dict(proposal.rejected),
+            },
+            {
+                "event": "asked",
+                "trial": number,
+                "role": proposal.role,
+                "id": found.id,
+                "seed": 1,
+                "architecture": found.to_json(),
+                **proposal.fields(),
+            },
+            {
+                "event": "done",
+                "trial": number,
+                "state": "complete",
+                "accuracy": int(found.id[:4], 16) / 65536,
+                "macs": measure(found)["macs"],
+            },
+        ]
+        for event in new:
+            events.append(event)
+            history.apply(event)
+    return events, history
+
+
+def test_the_first_trials_are_the_corners_and_the_middle_of_the_space() -> None:
+    smallest, largest, middle = [network for network, _ in anchors(micro())][:3]
+    costs = [measure(network)["params"] for network in (smallest, middle, largest)]
+    assert costs == sorted(costs)
+    assert [stage.width for stage in smallest.stages] == [4, 4]
+    assert [stage.width for stage in largest.stages] == [6, 8]
+    assert [stage.kernel for stage in largest.stages] == [7, 5]
+
+
+def test_published_shapes_are_among_the_anchors_of_the_shipped_space() -> None:
+    space = load_space("default").bound(size=(28, 28), channels=1)
+    found = [network for network, _ in anchors(space)]
+    assert any(
+        network.stages[0].kernel == 3
+        and network.stages[1].kernel == 13
+        and network.stages[1].placement.startswith("LS")
+        and network.stages[1].structure == "se"
+        and len(network.stages[1].dilations) == 5
+        for network in found
+    )
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_network_is_proposed_twice(sampler: str) -> None:
+    _, history = searched(micro(), 60, sampler=sampler)
+    assert len(history.tried) == 60
+    assert history.counts["complete"] == 60
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_proposer_rebuilt_from_the_events_proposes_the_same(sampler: str) -> None:
+    _, straight = searched(micro(), 40, sampler=sampler)
+    _, restarted = searched(micro(), 40, sampler=sampler, restart_every=7)
+    assert [t.id for t in straight.done] == [t.id for t in restarted.done]
+
+
+def test_another_seed_proposes_others_after_the_anchors() -> None:
+    space = micro()
+    history = History(searched(space, 8)[0])
+    first = proposer(space, seed=0).propose(8, history)
+    second = proposer(space, seed=1).propose(8, history)
+    assert first is not None
+    assert second is not None
+    assert first.architecture.id != second.architecture.id
+
+
+def test_what_breaks_a_constraint_is_never_proposed_but_counted() -> None:
+    _, history = searched(micro("constraints:\n  params: {max: 700}\n"), 30)
+    assert len(history.done) == 30
+    assert all(measure(t.architecture)["params"] <= 700 for t in history.done)
+    assert history.rejected["params"] > 0
+    assert history.counts["rejected"] == history.rejected["params"]
+
+
+def test_a_small_space_is_searched_to_its_last_network() -> None:
+    text = "stages:\n  - {depth: 1, width: {choice: [2, 4, 6]}, kernel: {choice: [3, 5]}, dilations: none}\n"
+    space = parse_space(text).bound(size=(12, 12), channels=1)
+    _, history = searched(space, 50)
+    assert len(history.tried) == 6
+
+
+def test_with_constraints_too_a_small_space_ends() -> None:
+    text = (
+        "stages:\n  - {depth: 1, width: {int: [2, 40], step: 2}, kernel: {choice: [3, 5]}, dilations: none}\n"
+        "constraints: {params: {max: 900}}\n"
+    )
+    space = parse_space(text).bound(size=(12, 12), channels=1)
+    _, history = searched(space, 50)
+    expected = [w for w in range(2, 41, 2)]
+    assert 0 < len(history.tried) < 2 * len(expected)
+
+
+def test_a_diverged_training_counts_at_chance_level() -> None:
+    space = micro()
+    events, _ = searched(space, 8)
+    for event in events:
+        if event["event"] == "done" and event["trial"] == 3:
+            event["state"] = "diverged"
+            event["accuracy"] = None
+    source = proposer(space)
+    assert source.propose(8, History(events)) is not None
+    assert 0.25 in [trial.values[0] for trial in source.study.trials if trial.state.is_finished() and trial.values]
+
+
+def test_failed_trials_are_not_told_to_the_sampler() -> None:
+    space = micro()
+    events, _ = searched(space, 8)
+    events[-1].update(state="failed", error="crash")
+    source = proposer(space)
+    source.propose(8, History(events))
+    assert sum(trial.values is not None for trial in source.study.trials) == 7
