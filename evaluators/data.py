@@ -203,7 +203,8 @@ def _load_torchvision(
         )
     try:
         from torchvision import datasets
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:
+        # A torchvision made for another torch fails with RuntimeError, or on a missing library.
         raise DataError(
             f"{name}: must be read with torchvision, got a failing import ({error}); run: {EXTRA}"
         ) from error

@@ -149,19 +149,9 @@ def train_briefly(
     )
     watch = _Watch()
     curve: list[tuple[int, float]] = []
-    every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
     losses: list[Tensor] = []
-
-    def ended(step: int, accuracy: float | None = None, val_loss: float | None = None) -> Training:
-        return Training(
-            state="diverged" if accuracy is None else "complete",
-            accuracy=accuracy,
-            val_loss=val_loss,
-            steps=step,
-            seconds=watch.seconds,
-            curve=tuple(curve),
-        )
-
+    every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
+    accuracy = val_loss = math.nan
     with _own_randomness(seed, device):
         network.train()
         for step in range(1, total + 1):
@@ -169,38 +159,40 @@ def train_briefly(
                 between_steps()
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
-            images, labels = next(batches)
-            with _autocast(device):
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            losses.append(loss.detach())
-            # Reading a loss makes a GPU wait, so there it is read only where it is reported.
-            if device.type != "cuda" and not math.isfinite(loss.item()):
-                return ended(step)
+            losses.append(_step(network, optimiser, *next(batches), recipe.label_smoothing))
             # A rest shorter than half an interval joins the last report.
-            if step == total or (step % every == 0 and total - step > every // 2):
-                mean = float(torch.stack(losses).mean())
-                if not math.isfinite(mean):
-                    return ended(step)
-                curve.append((step, mean))
+            due = step == total or (step % every == 0 and total - step > every // 2)
+            # Reading a loss makes a GPU wait, so there it is read only where it is reported.
+            if (due or device.type != "cuda") and not bool(torch.stack(losses).isfinite().all()):
+                break
+            if due:
+                curve.append((step, float(torch.stack(losses).mean())))
                 speed = len(losses) * batch_size / watch.lap()
                 losses.clear()
-                report(step=step, total_steps=total, loss=mean, images_per_s=speed)
-        recalibrate(
-            network,
-            data,
-            batches=recipe.recalibration_batches,
-            batch_size=batch_size,
-            device=device,
+                report(step=step, total_steps=total, loss=curve[-1][1], images_per_s=speed)
+        else:
+            recalibrate(
+                network,
+                data,
+                batches=recipe.recalibration_batches,
+                batch_size=batch_size,
+                device=device,
+            )
+            inference = merge(network) if merge else network
+            accuracy, val_loss = evaluate(inference, data, device=device)
+    complete = math.isfinite(val_loss)
+    if complete:
+        report(
+            step=step, total_steps=total, loss=curve[-1][1], accuracy=accuracy, val_loss=val_loss
         )
-        accuracy, val_loss = evaluate(merge(network) if merge else network, data, device=device)
-    if not math.isfinite(val_loss):
-        return ended(total)
-    report(step=total, total_steps=total, loss=curve[-1][1], accuracy=accuracy, val_loss=val_loss)
-    return ended(total, accuracy, val_loss)
+    return Training(
+        state="complete" if complete else "diverged",
+        accuracy=accuracy if complete else None,
+        val_loss=val_loss if complete else None,
+        steps=step,
+        seconds=watch.seconds,
+        curve=tuple(curve),
+    )
 
 
 def evaluate(
@@ -260,17 +252,6 @@ def recalibrate(
     network.eval()
 
 
-def preload() -> None:
-    """Import now what torch would import in the first training of the process: 1.7 s of CPU time.
-
-    A server calls it once before it forks its workers (torch 2.13 imports its compiler with the
-    first optimiser). It starts no thread.
-    """
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    torch.optim.AdamW([parameter], fused=True).step()
-
-
 def tune_allocator() -> None:
     """Make glibc keep freed memory instead of giving it back after every large operator.
 
@@ -285,6 +266,23 @@ def tune_allocator() -> None:
         libc.mallopt(top_pad, 1 << 28)
     except (OSError, AttributeError):
         logger.debug("no glibc: its allocator is left as it is")
+
+
+def _step(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    label_smoothing: float,
+) -> Tensor:
+    """Make one optimiser step; give the loss before it."""
+    with _autocast(images_BCHW.device):
+        logits = network(images_BCHW)
+    loss = F.cross_entropy(logits.float(), labels_B, label_smoothing=label_smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.detach()
 
 
 class _Watch:

@@ -411,6 +411,18 @@ def test_torchvision_that_is_missing_is_named_with_its_extra(
     assert text.endswith('run: pip install "replk-search[data]"')
 
 
+def test_a_torchvision_of_another_torch_is_named_with_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchvision").mkdir()
+    failing = 'raise RuntimeError("operator torchvision::nms does not exist")'
+    (tmp_path / "torchvision/__init__.py").write_text(failing)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = refusal("cifar100", root=tmp_path)
+    assert "got a failing import (operator torchvision::nms does not exist)" in text
+
+
 def test_a_download_without_a_folder_to_keep_it_is_refused() -> None:
     assert refusal("cifar10").startswith("cifar10: must have a folder to keep the download in")
 

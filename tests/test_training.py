@@ -20,7 +20,6 @@ from evaluators.training import (
     Recipe,
     Training,
     evaluate,
-    preload,
     recalibrate,
     train_briefly,
     tune_allocator,
@@ -414,9 +413,8 @@ def test_no_batches_leave_the_statistics_alone(few: ImageData) -> None:
     assert float(norm.running_mean) == 55.0
 
 
-def test_a_process_can_be_prepared_more_than_once() -> None:
+def test_the_allocator_can_be_tuned_more_than_once() -> None:
     for _ in range(2):
-        preload()
         tune_allocator()
 
 
