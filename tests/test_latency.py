@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.latency import (
-    DRIFT_LIMIT,
     MAX_ROUNDS,
     MIN_ROUNDS,
     Latency,
@@ -49,15 +48,17 @@ class Logged(nn.Module):
         return y
 
 
-def latency(low: float, high: float) -> Latency:
+def latency(relative_low: float, relative_high: float, *, drift: float = 0.0) -> Latency:
     return Latency(
-        median_ms=(low + high) / 2,
-        low_ms=low,
-        high_ms=high,
+        median_ms=1.0,
+        low_ms=1.0,
+        high_ms=1.0,
         repeats=9,
-        relative=1.0,
+        relative=(relative_low + relative_high) / 2,
+        relative_low=relative_low,
+        relative_high=relative_high,
         reference_ms=1.0,
-        drift=0.0,
+        drift=drift,
     )
 
 
@@ -70,6 +71,7 @@ def test_a_deeper_network_takes_longer_than_the_reference() -> None:
     assert shallow.relative < 1 < deep.relative
     for measured in (shallow, deep):
         assert measured.low_ms <= measured.median_ms <= measured.high_ms
+        assert measured.relative_low <= measured.relative <= measured.relative_high
         assert MIN_ROUNDS <= measured.repeats <= MAX_ROUNDS
 
 
@@ -140,17 +142,9 @@ def test_intervals_that_overlap_cannot_be_told_apart() -> None:
 
 
 def test_a_reference_that_drifts_is_flagged() -> None:
-    assert latency(1, 2).steady
-    drifted = Latency(
-        median_ms=1,
-        low_ms=1,
-        high_ms=1,
-        repeats=9,
-        relative=1,
-        reference_ms=1,
-        drift=-2 * DRIFT_LIMIT,
-    )
-    assert not drifted.steady
+    assert latency(1, 2, drift=0.09).steady
+    assert not latency(1, 2, drift=0.11).steady
+    assert not latency(1, 2, drift=-0.11).steady
 
 
 def test_device_facts_name_the_processor_and_the_software() -> None:
