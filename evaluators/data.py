@@ -83,8 +83,17 @@ def load_data(
         return _load_shipped(resize=resize, seed=seed)
     if _plain(source) in TORCHVISION and os.sep not in source:
         return _load_torchvision(_plain(source), resize=resize, root=root, seed=seed)
+    try:
+        return _load_path(source, resize=resize, seed=seed)
+    except OSError as error:
+        raise DataError(
+            f"{source}: must be readable, got: {error.strerror or error}; check the path"
+        ) from error
+
+
+def _load_path(source: str, *, resize: tuple[int, int] | None, seed: int) -> ImageData:
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source.strip() and path.is_dir():
         arrays, names = read_folder(path, resize=resize)
         return assemble(
             arrays,
@@ -94,10 +103,13 @@ def load_data(
             class_names=dict(enumerate(names)),
         )
     if path.is_file():
-        return _load_npz(path, resize=resize, seed=seed)
+        arrays, style = _npz_arrays(path)
+        return assemble(
+            arrays, name=path.stem, source=f"{path} ({style} keys)", seed=seed, resize=resize
+        )
     hint = nearest(source, [DEFAULT, *TORCHVISION])
     raise DataError(
-        f"{source}: must be a folder of images, an .npz file or a known name, got none of these; "
+        f"{source!r}: must be a folder of images, an .npz file or a known name, got none of these; "
         f"check the path, or as a name: {hint}"
     )
 
@@ -121,13 +133,6 @@ def _load_shipped(*, resize: tuple[int, int] | None, seed: int) -> ImageData:
 
 
 # ---------------------------------------------------------------------------- .npz
-
-
-def _load_npz(path: Path, *, resize: tuple[int, int] | None, seed: int) -> ImageData:
-    arrays, style = _npz_arrays(path)
-    return assemble(
-        arrays, name=path.stem, source=f"{path} ({style} keys)", seed=seed, resize=resize
-    )
 
 
 def _npz_arrays(path: Path) -> tuple[dict[str, Arrays], str]:

@@ -306,8 +306,19 @@ def test_a_single_array_is_not_an_archive(tmp_path: Path) -> None:
     assert "must be an .npz archive, got a single array" in refusal(str(tmp_path / "set.npy"))
 
 
-def test_a_source_that_is_nowhere_suggests_the_nearest_name() -> None:
-    assert refusal("cifar11").endswith("did you mean 'cifar10'?")
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("cifar11", r"^'cifar11': must be a folder .*did you mean 'cifar10'\?$"),
+        ("no/such/folder", r"^'no/such/folder': must be .*must be one of: fashion_mnist_12k, "),
+        ("", r"^'': must be a folder of images, an .npz file or a known name, got none"),
+        ("x" * 5000, r"^x+: must be readable, got: File name too long"),
+    ],
+    ids=["name", "path", "empty", "long"],
+)
+def test_a_source_that_is_nowhere_suggests_what_to_write(source: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load_data(source)
 
 
 # ---- folders
