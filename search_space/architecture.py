@@ -15,9 +15,9 @@ Branches = tuple[tuple[int, int], ...]
 """Parallel branches of a large kernel as (kernel k, dilation r) pairs, sorted."""
 
 LARGE_KERNEL = 7
-"""Least kernel of a *large* block, as in the official code (families.md section 2.2, paper: 9)."""
+"""Least kernel of a *large* block, as in the official code of UniRepLKNet; its paper says 9."""
 
-# Published branches for K = 5..17: UniRepLKNet, official `unireplknet.py`, class DilatedReparamBlock.
+# Published branches for K = 5..17: official code of UniRepLKNet, class DilatedReparamBlock.
 PAPER_BRANCHES: dict[int, Branches] = {
     5: ((3, 1), (3, 2)),
     7: ((3, 2), (3, 3), (5, 1)),
@@ -101,7 +101,7 @@ class Architecture:
 
     @cached_property
     def maps(self) -> tuple[tuple[int, int], ...]:
-        """Height and width of every stage's map in pixels, by the padding of stem and transitions."""
+        """Height and width in pixels of every stage's map, by the padding of the family."""
         return stage_maps(
             self.size,
             len(self.stages),
@@ -122,21 +122,21 @@ class Architecture:
         return replace(
             self,
             stages=stages,
-            width_factor=_plain(self.width_factor) if sparse else 1,
-            weights_sparsity=_plain(self.weights_sparsity) if sparse else 0,
+            width_factor=plain_number(self.width_factor) if sparse else 1,
+            weights_sparsity=plain_number(self.weights_sparsity) if sparse else 0,
         )
 
     @cached_property
     def id(self) -> str:
-        """First 12 hex digits of the SHA-256 of the canonical JSON: one id for every effective network."""
+        """First 12 hex digits of the SHA-256 of the canonical JSON."""
         return hashlib.sha256(self.canonical.to_json().encode()).hexdigest()[:12]
 
     @property
     def dead_taps(self) -> int:
-        """Taps of depthwise kernels and branches, a channel, whose offset is beyond every pixel of the map."""
+        """Taps a channel, of depthwise kernels and branches, that no pixel of the map can meet."""
         return sum(
-            stage.placement.count("L") * _dead(stage, side=max(side))
-            + stage.placement.count("S") * _dead_square(3, 1, side=max(side))
+            stage.placement.count("L") * _dead_large(stage, side=max(side))
+            + stage.placement.count("S") * _dead(3, 3, 1, side=max(side))
             for stage, side in zip(self.stages, self.maps, strict=True)
         )
 
@@ -156,7 +156,7 @@ class Architecture:
         return plain
 
     def to_json(self) -> str:
-        """Give the JSON with sorted keys and no spaces; of the canonical form it is what the id hashes."""
+        """Give the JSON with sorted keys and no spaces; the id hashes the canonical one."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
@@ -164,7 +164,7 @@ class Architecture:
         """Read back what `to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: where the text is not of that form (a file of ours was damaged).
+            ValueError, KeyError, TypeError: the text is not of that form (a file was damaged).
         """
         return cls.from_dict(json.loads(text))
 
@@ -204,12 +204,12 @@ def paper_branches(kernel: int) -> Branches:
 
 
 def cropped_kernel(kernel: int, side: int) -> int:
-    """Give the kernel without the taps that never touch a map of `side` pixels: min(K, 2H - 1), at least 3."""
+    """Give the kernel whose taps can all touch a map of `side` pixels: min(K, 2H - 1), or 3."""
     return max(3, min(kernel, 2 * side - 1))
 
 
 def cropped_branches(branches: Iterable[tuple[int, int]], side: int) -> Branches:
-    """Drop the taps of each (k, r) branch whose offset exceeds H - 1; a branch of one tap is (1, 1)."""
+    """Drop the taps of (k, r) branches whose offset exceeds H - 1; one tap alone is (1, 1)."""
     cropped = []
     for k, r in branches:
         taps = min(k // 2, (side - 1) // r)
@@ -226,7 +226,7 @@ def canonical_stage(stage: Stage, *, side: int, block: str) -> Stage:
     else:
         placement = stage.placement
     # `paper` means the table of the kernel that is built, so it is looked up again after cropping.
-    paper = stage.dilations == paper_branches(stage.kernel)
+    paper = tuple(sorted(stage.dilations)) == paper_branches(stage.kernel)
     branches = paper_branches(kernel) if paper else cropped_branches(stage.dilations, side)
     structure = stage.structure if "structure" in acts else "none"
     small = stage.small_kernel if "small_kernel" in acts and kernel > 3 else None
@@ -239,27 +239,33 @@ def canonical_stage(stage: Stage, *, side: int, block: str) -> Stage:
         dilations=branches if kernel > 3 and "dilations" in acts else (),
         structure=structure,
         se_ratio=stage.se_ratio if structure == "se" else 4,
-        ffn_ratio=_plain(stage.ffn_ratio),
-        layer_scale=stage.layer_scale if "layer_scale" in acts else 0.0,
+        ffn_ratio=plain_number(stage.ffn_ratio),
+        layer_scale=plain_number(stage.layer_scale) if "layer_scale" in acts else 0.0,
         small_kernel=small if small is None or small < kernel else None,
-        dw_ratio=_plain(stage.dw_ratio) if "dw_ratio" in acts else 1,
+        dw_ratio=plain_number(stage.dw_ratio) if "dw_ratio" in acts else 1,
         strip=strip if strip is None or strip < kernel else None,
     )
 
 
-def _plain(value: float) -> float:
+def plain_number(value: float) -> float:
     """Give 4 for 4.0, so that equal numbers have one JSON."""
     return int(value) if float(value).is_integer() else value
 
 
-def _dead(stage: Stage, *, side: int) -> int:
-    squares = ((stage.kernel, 1), *stage.dilations)
-    return sum(_dead_square(k, r, side=side) for k, r in squares)
+def _dead_large(stage: Stage, *, side: int) -> int:
+    """Count the dead taps of one large block: its kernel or strips, and what runs beside them."""
+    kernel, strip = stage.kernel, stage.strip
+    main = _dead(kernel, kernel, 1, side=side) if strip is None else 0
+    strips = 2 * _dead(kernel, strip, 1, side=side) if strip is not None else 0
+    small = _dead(stage.small_kernel or 1, stage.small_kernel or 1, 1, side=side)
+    return main + strips + small + sum(_dead(k, k, r, side=side) for k, r in stage.dilations)
 
 
-def _dead_square(k: int, r: int, *, side: int) -> int:
-    alive = 2 * min(k // 2, (side - 1) // r) + 1
-    return k * k - alive * alive
+def _dead(height: int, width: int, r: int, *, side: int) -> int:
+    """Count the taps of a kernel of dilation r that leave a square map from each of its pixels."""
+    reach = (side - 1) // r
+    alive = (2 * min(height // 2, reach) + 1) * (2 * min(width // 2, reach) + 1)
+    return height * width - alive
 
 
 def _stage_dict(stage: Stage, block: str) -> dict[str, Any]:
@@ -289,7 +295,7 @@ def _stage_dict(stage: Stage, block: str) -> dict[str, Any]:
 
 
 def _stage_from(plain: dict[str, Any]) -> Stage:
-    rest = {key: None if value == "none" else value for key, value in plain.items()}
+    rest: dict[str, Any] = {k: None if v == "none" else v for k, v in plain.items()}
     branches = rest.pop("dilations", None) or ()
     rest["layer_scale"] = rest.get("layer_scale") or 0.0
     rest["structure"] = plain.get("structure", "none")

@@ -79,8 +79,9 @@ class IntRange:
 
     def contains(self, value: Value) -> bool:
         """Whether the axis can give this value."""
-        inside = isinstance(value, int) and self.low <= value <= self.high
-        return inside and (value - self.low) % self.step == 0  # type: ignore[operator]
+        if not isinstance(value, int) or not self.low <= value <= self.high:
+            return False
+        return (value - self.low) % self.step == 0
 
     def suggest(self, trial: Suggest, name: str) -> Value:
         """Draw one value."""
@@ -89,7 +90,7 @@ class IntRange:
         return trial.suggest_int(name, self.low, self.high, step=self.step)
 
     def narrowed(self, options: Sequence[Value]) -> Axis:
-        """Give the axis that holds only some of the values: a range where they are evenly spaced."""
+        """Give the axis that holds only some of the values: a range where they are even."""
         low, high = options[0], options[-1]
         assert isinstance(low, int)
         assert isinstance(high, int)
@@ -133,7 +134,10 @@ Axis = Choice | IntRange | FloatRange
 
 
 def text_key(value: Value) -> int | float | str:
-    """Give what Optuna sees for a value: itself, or the JSON of a set of branches (lists are no categories)."""
+    """Give what Optuna sees for a value: itself, or the JSON of a set of branches.
+
+    A category must be a plain value, and its JSON is one that people can read.
+    """
     if isinstance(value, tuple):
         return json.dumps([list(branch) for branch in value], separators=(",", ":"))
     return value

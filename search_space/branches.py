@@ -1,13 +1,14 @@
-"""The words of `placement` and `dilations`: from what the YAML says to letters and (k, r) branches."""
+"""The words of `placement` and `dilations`, and the stage that the words of a space describe."""
 
 from __future__ import annotations
 
-from search_space.architecture import LARGE_KERNEL, Branches, paper_branches
-from search_space.axes import Value
-from search_space.keys import DEFAULT
+from collections.abc import Mapping
+from typing import Any
 
-Words = Branches
-"""Branches as the user declared them, before the map cuts dead taps."""
+from search_space.architecture import LARGE_KERNEL, Branches, Stage, paper_branches
+from search_space.axes import Value
+from search_space.families import FAMILIES
+from search_space.keys import DEFAULT
 
 
 def expanded(placement: str, depth: int) -> str:
@@ -35,3 +36,38 @@ def resolved(word: Value, kernel: int) -> Branches | None:
         return paper_branches(kernel)
     assert isinstance(word, tuple)
     return word if all(span(branch) <= kernel for branch in word) else None
+
+
+def written_stage(words: Mapping[str, Any], *, block: str) -> Stage | None:
+    """Give the stage that one value for each key describes, nothing cropped.
+
+    Keys that the family does not have are left at what changes nothing.
+
+    Returns:
+        The stage; None where a branch is wider than its kernel, which cannot be built.
+    """
+    acts = FAMILIES[block].stage_keys
+    depth, kernel = words["depth"], words["kernel"]
+    placement = expanded(words["placement"], depth)
+    large = kernel > 3 and "L" in placement
+    branches = resolved(words["dilations"], kernel) if large and "dilations" in acts else ()
+    if branches is None:
+        return None
+
+    def optional(key: str) -> Any:
+        return words[key] if key in acts and words[key] != "none" else None
+
+    return Stage(
+        depth=depth,
+        width=words["width"],
+        kernel=kernel,
+        placement=placement,
+        dilations=branches,
+        structure=words["structure"] if "structure" in acts else "none",
+        se_ratio=words["se_ratio"],
+        ffn_ratio=words["ffn_ratio"],
+        layer_scale=optional("layer_scale") or 0.0,
+        small_kernel=optional("small_kernel"),
+        dw_ratio=words["dw_ratio"] if "dw_ratio" in acts else 1,
+        strip=optional("strip"),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class ReplkError(Exception):
-    """A mistake of the person at the keyboard, told as `where: what must hold, what was given; what to do`."""
+    """A user's mistake, told as `where: what must hold, what was given; what to do`."""
 
     exit_code = 2
 
@@ -41,3 +41,10 @@ def nearest(given: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"must be one of: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """Write a value for a message: its repr, in one short line whatever it holds."""
+    text = repr(value)
+    text = text if len(text) <= 80 else f"{text[:60]}... ({len(text):,} characters)"
+    return text.encode("ascii" if not text.isprintable() else "utf-8", "backslashreplace").decode()

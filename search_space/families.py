@@ -1,6 +1,6 @@
 """What each published family fixes: its stem, transition, head and the keys that act in its blocks.
 
-The names of this module are the words of the YAML; `builders` holds one class for each name that it can build.
+The names here are the words of the YAML; `builders` holds a class for each that it can build.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Family:
     head: str
     """`pool_norm`: pooling, LayerNorm, linear; `norm_pool`: BatchNorm, pooling, linear."""
     stage_keys: frozenset[str] = field(default_factory=frozenset)
-    """Keys of a stage that act in this family only (beside depth, width, kernel, placement, ffn_ratio)."""
+    """Keys of a stage that act here, beside depth, width, kernel, placement and ffn_ratio."""
     network_keys: frozenset[str] = field(default_factory=frozenset)
     """Keys of the network that act in this family only."""
 
@@ -70,7 +70,7 @@ def stem_map(kind: str, stride: int, side: int) -> int:
 
 
 def transition_map(kind: str, side: int) -> int:
-    """Give the side in pixels after the downsampling between two stages: half, rounded as the family does."""
+    """Give the side in pixels after the downsampling between two stages: half, rounded."""
     return side // 2 if kind == "convnext" else _halved_up(side, times=1)
 
 

@@ -1,21 +1,26 @@
-"""From a YAML file to a DesignSpace or an Architecture, and back; every error names file, line and path."""
+"""From a YAML file to a DesignSpace or an Architecture, and back.
+
+Every error names the file, the line and the path of what is wrong.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from search_space.architecture import Architecture, Stage, Stem, cropped_kernel
+from search_space.architecture import Architecture, Stem
 from search_space.axes import Axis, Choice, FloatRange, fixed
-from search_space.branches import expanded, resolved, span
-from search_space.errors import SpaceError, nearest
+from search_space.branches import resolved, span, written_stage
+from search_space.errors import SpaceError, nearest, shown
 from search_space.families import FAMILIES
 from search_space.keys import NETWORK_KEYS, STAGE_KEYS, Unfit, families_of, read_axis, whole
+from search_space.plan import shell_of
 from search_space.space import Constraint, DesignSpace
-from search_space.yaml_text import Document, KeyPath, parse_yaml, read_yaml
+from search_space.yaml_text import Document, KeyPath, dotted, parse_yaml, read_yaml
 
 SHIPPED = Path(__file__).parent / "spaces"
 """The spaces and published networks that come with the package."""
@@ -68,7 +73,7 @@ def parse_space(text: str, *, name: str = "space.yaml") -> DesignSpace:
 
 
 def dump_architecture(architecture: Architecture, *, name: str) -> str:
-    """Write a network as YAML that `load_architecture`, `load_space` and the command line read back."""
+    """Write a network as YAML that `load_architecture` and `load_space` read back."""
     return yaml.safe_dump(
         {"name": name, **architecture.to_dict()},
         sort_keys=False,
@@ -78,7 +83,7 @@ def dump_architecture(architecture: Architecture, *, name: str) -> str:
 
 
 def published_facts(name: str) -> Mapping[str, Any]:
-    """Give the `published` part of a shipped network's file: top-1, source and whatever stands there."""
+    """Give the `published` part of a shipped network's file: its top-1, its source and the like."""
     facts = _document(name).value.get("published", {})
     return facts if isinstance(facts, dict) else {}
 
@@ -93,7 +98,7 @@ def space_of(document: Document) -> DesignSpace:
     _known(document, (), (*_TOP, *_NETWORK_WORDS))
     name = top.get("name", Path(document.name).stem)
     if not isinstance(name, str) or not name.strip():
-        document.error(("name",), f"must be text, got {name!r}")
+        document.error(("name",), f"must be text, got {shown(name)}")
     channels, size = _input(document)
     network = _network(document)
     stages, shared = _stages(document)
@@ -117,13 +122,13 @@ def space_of(document: Document) -> DesignSpace:
 
 def _document(source: str | Path) -> Document:
     text = str(source)
-    path = Path(text)
-    shipped = SHIPPED / f"{text.lower()}.yaml"
-    if path.suffix not in (".yaml", ".yml") and not path.exists() and path.name == text:
-        if shipped.is_file():
-            return read_yaml(shipped, name=f"{shipped.stem}.yaml")
+    path, names = Path(text), shipped_names()
+    if path.suffix not in (".yaml", ".yml") and path.name == text and not os.path.lexists(path):
+        if text.lower() in names:
+            shipped = SHIPPED / f"{text.lower()}.yaml"
+            return read_yaml(shipped, name=shipped.name)
         raise SpaceError(
-            f"{text}: must be a YAML file or a shipped name, got neither; {nearest(text, shipped_names())}"
+            f"{text}: must be a YAML file or a shipped name, got neither; {nearest(text, names)}"
         )
     return read_yaml(path, name=text)
 
@@ -134,7 +139,7 @@ def _known(document: Document, path: KeyPath, known: tuple[str, ...]) -> dict[st
     for part in path:
         node = node[part]
     if not isinstance(node, dict):
-        document.error(path, f"must be a mapping of keys, got {node!r}; keys: {', '.join(known)}")
+        document.error(path, f"must be a mapping, got {shown(node)}; keys: {', '.join(known)}")
     for key in node:
         if key not in known:
             document.key_error((*path, key), f"unknown key; {nearest(key, known)}")
@@ -146,7 +151,9 @@ def _axis(document: Document, path: KeyPath, given: Any, *, key: str) -> Axis:
     try:
         return read_axis(table[key], given)
     except Unfit as error:
-        document.error(path, str(error))
+        raise SpaceError(
+            f"{document.name}:{document.line((*path, *error.at))}: {dotted(path)}: {error}"
+        ) from None
 
 
 def _input(document: Document) -> tuple[int | None, tuple[int, int] | None]:
@@ -166,7 +173,9 @@ def _input(document: Document) -> tuple[int | None, tuple[int, int] | None]:
     size, path = node["size"], ("input", "size")
     if isinstance(size, list):
         if len(size) != 2:
-            document.error(path, f"must be one side or [height, width] in pixels, got {size!r}")
+            document.error(
+                path, f"must be one side or [height, width] in pixels, got {shown(size)}"
+            )
         return channels, (read(size[0], (*path, 0), 8192), read(size[1], (*path, 1), 8192))
     side = read(size, path, 8192)
     return channels, (side, side)
@@ -179,12 +188,12 @@ def _network(document: Document) -> dict[str, Axis]:
         for key, value in _known(document, ("stem",), ("kind", "stride")).items():
             given[f"stem.{key}"], paths[f"stem.{key}"] = value, ("stem", key)
     axes: dict[str, Axis] = {}
-    for name, key in NETWORK_KEYS.items():
-        if name in given:
-            axes[name] = _axis(document, paths[name], given[name], key=name)
+    for key, rule in NETWORK_KEYS.items():
+        if key in given:
+            axes[key] = _axis(document, paths[key], given[key], key=key)
         else:
-            assert key.default is not None
-            axes[name] = fixed(key.default)
+            assert rule.default is not None
+            axes[key] = fixed(rule.default)
     return axes
 
 
@@ -193,7 +202,7 @@ def _stages(document: Document) -> tuple[tuple[dict[str, Axis], ...], dict[str, 
     if rows is None:
         document.error((), "stages: must be given, got none; add a list of one to four stages")
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_STAGES:
-        given = f"{len(rows)}" if isinstance(rows, list) else repr(rows)
+        given = f"{len(rows)}" if isinstance(rows, list) else shown(rows)
         document.error(("stages",), f"must be a list of one to {MAX_STAGES} stages, got {given}")
     common: dict[str, dict[str, Axis]] = {"every_stage": {}, "shared": {}}
     for part, axes in common.items():
@@ -249,7 +258,7 @@ def _constraints(document: Document) -> tuple[Constraint, ...]:
         bounds = _known(document, path, ("min", "max"))
         for side, value in bounds.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-                document.error((*path, side), f"must be a number of at least 0, got {value!r}")
+                document.error((*path, side), f"must be a number of at least 0, got {shown(value)}")
         low, high = bounds.get("min"), bounds.get("max")
         if low is None and high is None:
             document.error(path, "must have min, max or both, got neither")
@@ -275,7 +284,8 @@ def _check_families(document: Document, space: DesignSpace) -> None:
         if not families & {str(value) for value in block.values}:
             document.key_error(
                 place,
-                f"acts only in {' and '.join(sorted(families))}, but block is {block.label()}; remove it",
+                f"must stand with block {' or '.join(sorted(families))}, got block "
+                f"{block.label()}, where it has no effect; remove it",
             )
 
 
@@ -299,8 +309,9 @@ def _check_branches(document: Document, space: DesignSpace) -> None:
                 path = (part, "dilations")
         document.error(
             path,
-            f"every branch must lie inside the kernel, (k - 1) r + 1 <= K, got a branch of {widest} pixels "
-            f"beside kernel {max(kernels)} of stages[{index}]; use a smaller branch or a larger kernel",
+            "every branch must lie inside the kernel, (k - 1) r + 1 <= K, got a branch of "
+            f"{widest} pixels beside kernel {max(kernels)} of stages[{index}]; "
+            "use a smaller branch or a larger kernel",
         )
 
 
@@ -311,38 +322,24 @@ def _values(axis: Axis) -> tuple[Any, ...]:
 
 def _as_written(space: DesignSpace) -> Architecture:
     """Build the one network of a space without cutting what cannot act."""
-    network = {key: _values(axis)[0] for key, axis in space.network.items()}
-    family = FAMILIES[network["block"]]
-    own = {"stem.kind": family.stem, "transition": family.transition, "head": family.head}
-    network = {key: own[key] if value == "default" else value for key, value in network.items()}
-    stem = Stem(kind=network.pop("stem.kind"), stride=network.pop("stem.stride"))
+    (size, channels), shell = space.image(), shell_of(_only(space.network))
     stages = []
     for index, axes in enumerate(space.stages):
-        words = {key: _values(axis)[0] for key, axis in axes.items()}
-        acts = family.stage_keys
-        words["placement"] = expanded(words["placement"], words["depth"])
-        large = "L" in words["placement"]
-        branches = (
-            resolved(words["dilations"], words["kernel"]) if "dilations" in acts and large else ()
-        )
-        if branches is None:
-            raise SpaceError(
-                f"{space.where}: stages[{index}].dilations: every branch must lie inside kernel {words['kernel']}"
-            )
-        words["dilations"] = branches if words["kernel"] > 3 else ()
-        if "structure" not in acts:
-            words["structure"] = "none"
-        words["layer_scale"] = (
-            0.0
-            if words["layer_scale"] == "none" or "layer_scale" not in acts
-            else words["layer_scale"]
-        )
-        for key in ("small_kernel", "strip"):
-            words[key] = None if words[key] == "none" or key not in acts else words[key]
-        words["dw_ratio"] = words["dw_ratio"] if "dw_ratio" in acts else 1
-        stages.append(Stage(**words))
-    assert space.size is not None
-    assert space.channels is not None
+        stage = written_stage(_only(axes), block=shell.block)
+        assert stage is not None, f"stages[{index}]: branches were checked when the space was read"
+        stages.append(stage)
     return Architecture(
-        size=space.size, channels=space.channels, stem=stem, stages=tuple(stages), **network
+        size=size,
+        channels=channels,
+        block=shell.block,
+        stem=Stem(kind=shell.stem, stride=shell.stride),
+        transition=shell.transition,
+        head=shell.head,
+        width_factor=shell.width_factor,
+        weights_sparsity=shell.weights_sparsity,
+        stages=tuple(stages),
     )
+
+
+def _only(axes: Mapping[str, Axis]) -> dict[str, Any]:
+    return {key: _values(axis)[0] for key, axis in axes.items()}
