@@ -44,9 +44,13 @@ class Chooser:
         ordered = sorted(choices, key=lambda choice: _cost(key, choice))
         return self._take(name, ordered, CategoricalDistribution(choices))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """Pick an integer of the range."""
-        picked = self._take(name, range(low, high + 1, step), IntDistribution(low, high, log=log, step=step))
+        picked = self._take(
+            name, range(low, high + 1, step), IntDistribution(low, high, log=log, step=step)
+        )
         return int(picked)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
@@ -94,7 +98,12 @@ def random_draw(space: DesignSpace, pick: Callable[[int], int]) -> tuple[Archite
 
 def _published(placement: str) -> Prefer:
     """Prefer what UniRepLKNet has (arXiv 2311.15599, table 5 and section 3.3)."""
-    words = {"dilations": "paper", "structure": "se", "placement": placement, "stem.kind": "unireplknet"}
+    words = {
+        "dilations": "paper",
+        "structure": "se",
+        "placement": placement,
+        "stem.kind": "unireplknet",
+    }
     numbers = {"ffn_ratio": 4, "se_ratio": 4}
 
     def prefer(stage: int | None, key: str, options: Sequence[Any]) -> Any:
@@ -119,7 +128,9 @@ def _cost(key: str, choice: Any) -> Any:
         return choice.count("L") / len(choice)
     if key == "dilations":
         fixed = {"none": 0.0, "default": 90.0, "paper": 91.0}
-        return fixed[choice] if choice in fixed else float(sum(k * k for k, _ in json.loads(choice)))
+        return (
+            fixed[choice] if choice in fixed else float(sum(k * k for k, _ in json.loads(choice)))
+        )
     if key == "layer_scale":
         return 0.0 if choice == "none" else choice
     return choice if isinstance(choice, int | float) else 0

@@ -26,12 +26,20 @@ class SearchByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `search` before arguments that begin with one of its options."""
-        if args and args[0].startswith("-") and args[0].split("=")[0] not in ("--help", "-h", "--version"):
+        if (
+            args
+            and args[0].startswith("-")
+            and args[0].split("=")[0] not in ("--help", "-h", "--version")
+        ):
             args = ["search", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=SearchByDefault, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.group(
+    cls=SearchByDefault,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
 @click.version_option(package_name="replk-search", prog_name="replk-search")
 def cli() -> None:
     """Search large-kernel ConvNets as a design space, on your data and your device.
@@ -45,13 +53,17 @@ def cli() -> None:
     """  # noqa: D301  # click wants the \b
 
 
-def _size(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[int, int] | None:
+def _size(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> tuple[int, int] | None:
     """Read `32` or `24x32` as height and width."""
     if given is None:
         return None
     sides = given.lower().split("x")
     if len(sides) > 2 or not all(side.isdigit() and 0 < int(side) <= 8192 for side in sides):
-        raise click.BadParameter(f"must be one side or HEIGHTxWIDTH in pixels, got {given!r}; for example 32 or 24x32")
+        raise click.BadParameter(
+            f"must be one side or HEIGHTxWIDTH in pixels, got {given!r}; for example 32 or 24x32"
+        )
     return int(sides[0]), int(sides[-1])
 
 
@@ -60,21 +72,75 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
 
 
 @cli.command()
-@click.option("--budget", type=click.IntRange(min=1), default=200, show_default=True, help="Trainings of full length.")
-@click.option("--space", default="default", show_default=True, help="YAML file or shipped name of the design space.")
-@click.option("--data", help="Shipped Fashion-MNIST by default; cifar10, cifar100, fashionmnist, a folder, or an .npz file.")
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where torchvision's sets are kept and downloaded to.")
-@click.option("--resize", callback=_size, metavar="HxW", help="Resize all images; otherwise they are never resized.")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory.  [default: results/<space>-<time>]")
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Trainings of full length.",
+)
+@click.option(
+    "--space",
+    default="default",
+    show_default=True,
+    help="YAML file or shipped name of the design space.",
+)
+@click.option(
+    "--data",
+    help="Shipped Fashion-MNIST by default; cifar10, cifar100, fashionmnist, a folder, or an .npz file.",
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Where torchvision's sets are kept and downloaded to.",
+)
+@click.option(
+    "--resize",
+    callback=_size,
+    metavar="HxW",
+    help="Resize all images; otherwise they are never resized.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Run directory.  [default: results/<space>-<time>]",
+)
 @click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: one a core, or one a GPU]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=256),
+    help="Trials at a time.  [default: one a core, or one a GPU]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--objectives", callback=_names, default="accuracy,latency", show_default=True, help=OBJECTIVE_HELP)
+@click.option(
+    "--objectives",
+    callback=_names,
+    default="accuracy,latency",
+    show_default=True,
+    help=OBJECTIVE_HELP,
+)
 @click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True)
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Length of a training.  [default: what was measured for the shipped data]")
+@click.option(
+    "--epochs",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Length of a training.  [default: what was measured for the shipped data]",
+)
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images of a training step.")
-@click.option("--latency-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of a measured batch.")
-@click.option("--keep-weights", type=click.Choice(["front", "all", "none"]), default="front", show_default=True)
+@click.option(
+    "--latency-batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Images of a measured batch.",
+)
+@click.option(
+    "--keep-weights",
+    type=click.Choice(["front", "all", "none"]),
+    default="front",
+    show_default=True,
+)
 @click.option("--dry-run", is_flag=True, help="Show plan and forecast only.")
 @click.option("--quiet", is_flag=True, help="Print the results only.")
 def search(
@@ -131,8 +197,14 @@ def search(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--budget", type=click.IntRange(min=1), help="New total of trainings.  [default: what the run aimed at]")
-@click.option("--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]")
+@click.option(
+    "--budget",
+    type=click.IntRange(min=1),
+    help="New total of trainings.  [default: what the run aimed at]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]"
+)
 @click.option("--quiet", is_flag=True, help="Print the results only.")
 def resume(*, run: Path, budget: int | None, workers: int | None, quiet: bool) -> None:
     """Continue a run; nothing that finished is lost or trained again."""
@@ -153,27 +225,67 @@ def report(*, run: Path) -> None:
 
 @cli.command()
 @click.argument("space", default="default")
-@click.option("--size", callback=_size, metavar="HxW", help="Input in pixels, where the YAML names none.  [default: of the shipped data]")
-@click.option("--channels", type=click.IntRange(min=1), help="Colours of the input.  [default: of the shipped data]")
+@click.option(
+    "--size",
+    callback=_size,
+    metavar="HxW",
+    help="Input in pixels, where the YAML names none.  [default: of the shipped data]",
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    help="Colours of the input.  [default: of the shipped data]",
+)
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
 @click.option("--samples", type=click.IntRange(min=0), default=5, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def space(*, space: str, size: tuple[int, int] | None, channels: int | None, classes: int, samples: int, seed: int) -> None:
+def space(
+    *,
+    space: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    classes: int,
+    samples: int,
+    seed: int,
+) -> None:
     """Show a space: its axes, its size, what its constraints leave, what it wastes, some samples."""
     from runs.describe import space_page
 
-    click.echo(space_page(space, size=size, channels=channels, classes=classes, samples=samples, seed=seed))
+    click.echo(
+        space_page(space, size=size, channels=channels, classes=classes, samples=samples, seed=seed)
+    )
 
 
 @cli.command()
 @click.argument("net")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--size", callback=_size, metavar="HxW", help="Input in pixels instead of the network's own.")
-@click.option("--channels", type=click.IntRange(min=1), help="Colours of the input instead of the network's own.")
-@click.option("--classes", type=click.IntRange(min=1), help="Outputs of the classifier.  [default: 1000, or those of the run]")
+@click.option(
+    "--size", callback=_size, metavar="HxW", help="Input in pixels instead of the network's own."
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(min=1),
+    help="Colours of the input instead of the network's own.",
+)
+@click.option(
+    "--classes",
+    type=click.IntRange(min=1),
+    help="Outputs of the classifier.  [default: 1000, or those of the run]",
+)
 @click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
-@click.option("--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N.")
-@click.option("--latency-batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images of a measured batch.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where to measure: auto, cpu, cuda or cuda:N.",
+)
+@click.option(
+    "--latency-batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Images of a measured batch.",
+)
 def profile(
     *,
     net: str,

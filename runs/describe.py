@@ -30,7 +30,13 @@ PUBLISHED_CLASSES = 1000
 
 
 def space_page(
-    source: str, *, size: tuple[int, int] | None, channels: int | None, classes: int, samples: int, seed: int
+    source: str,
+    *,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    classes: int,
+    samples: int,
+    seed: int,
 ) -> str:
     """Describe a space: axes, size, what its constraints leave, what it wastes, and a few samples.
 
@@ -48,13 +54,21 @@ def space_page(
     assert space.size is not None
     census = Census(space)
     rng = np.random.default_rng(seed)
-    lines = [f"{space.name}: input {space.size[0]}x{space.size[1]}x{space.channels} ({note})", "", "axes"]
+    lines = [
+        f"{space.name}: input {space.size[0]}x{space.size[1]}x{space.channels} ({note})",
+        "",
+        "axes",
+    ]
     axes = space.axes()
     width = max((len(name) for name in axes), default=0)
-    lines += [f"  {name:{width}}  {axis.label()}" for name, axis in axes.items()] or ["  none: one network"]
+    lines += [f"  {name:{width}}  {axis.label()}" for name, axis in axes.items()] or [
+        "  none: one network"
+    ]
     lines += ["", f"distinct networks   {_count(census.size)}"]
     if census.impossible:
-        lines.append(f"impossible          {census.impossible} combinations of a stage's values, never drawn")
+        lines.append(
+            f"impossible          {census.impossible} combinations of a stage's values, never drawn"
+        )
     if space.constraints:
         accepted = acceptance(space, lambda a: measures(cost(a, classes)), rng=rng)
         lines.append(f"meet constraints    {accepted.text()}")
@@ -65,7 +79,10 @@ def space_page(
         lines += [f"  {line}" for line in wasted]
     drawn = [census.sample(rng) for _ in range(samples)]
     if drawn:
-        lines += ["", f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  {'parameters':>10}  {'MACs':>12}"]
+        lines += [
+            "",
+            f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  {'parameters':>10}  {'MACs':>12}",
+        ]
         lines += [_sample_line(network, classes) for network in drawn]
     return "\n".join(lines)
 
@@ -127,14 +144,18 @@ def profiled(
         "compliance": {"s1": scores.s1, "s2": scores.s2, "s3": scores.s3, "s4": scores.s4},
     }
     if latency_device is not None:
-        facts["latency"] = _latency(network, classes, device=resolved_device(latency_device), batch_size=batch_size)
+        facts["latency"] = _latency(
+            network, classes, device=resolved_device(latency_device), batch_size=batch_size
+        )
     return facts
 
 
 def profile_page(facts: dict[str, Any]) -> str:
     """Write the facts of a network for a person."""
     height, width = facts["input"]["size"]
-    scores = "  ".join(f"{k.upper()} {'NA' if v is None else f'{v:.2f}'}" for k, v in facts["compliance"].items())
+    scores = "  ".join(
+        f"{k.upper()} {'NA' if v is None else f'{v:.2f}'}" for k, v in facts["compliance"].items()
+    )
     lines = [
         f"{facts['name']} ({facts['id']}), input {height}x{width}x{facts['input']['channels']}, {facts['classes']} classes",
         f"kernels      {facts['kernels']}   depth {facts['depth']}",
@@ -146,7 +167,8 @@ def profile_page(facts: dict[str, Any]) -> str:
         f"{'torch / 2':12} {facts['meta_macs_train']:>18,} {facts['meta_macs_merged']:>18,}",
         "",
         "MACs are multiply-adds of convolutions, linear layers and matrix products for one image; fvcore's total adds",
-        "norms and pooling as it counts them, and counts as zero: " + ", ".join(sorted(facts["uncounted"])),
+        "norms and pooling as it counts them, and counts as zero: "
+        + ", ".join(sorted(facts["uncounted"])),
         f"activations  {facts['activations']:,} outputs of the merged network's convolutions and linear layers",
         f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
         f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
@@ -171,16 +193,26 @@ def find_network(name: str) -> tuple[Architecture, int]:
         trials = History(read_events(path.parent)).trials.values()
         found = {trial.id: trial.architecture for trial in trials}
         if path.name not in found:
-            raise RunError(f"{name}: must name a network of the run {path.parent}, got {path.name!r}; {nearest(path.name, list(found)[:20])}")
+            raise RunError(
+                f"{name}: must name a network of the run {path.parent}, got {path.name!r}; {nearest(path.name, list(found)[:20])}"
+            )
         return found[path.name], load_plan(path.parent).num_classes
     return load_architecture(name), PUBLISHED_CLASSES
 
 
-def _latency(network: Architecture, classes: int, *, device: str, batch_size: int) -> dict[str, Any]:
+def _latency(
+    network: Architecture, classes: int, *, device: str, batch_size: int
+) -> dict[str, Any]:
     device = "cuda:0" if device == "cuda" else device
     merged = merge_network(build_network(network, classes).eval())
     (measured,) = measure_latency(
-        [merged], merged, size=network.size, channels=network.channels, device=device, batch_size=batch_size, budget_s=2.0
+        [merged],
+        merged,
+        size=network.size,
+        channels=network.channels,
+        device=device,
+        batch_size=batch_size,
+        budget_s=2.0,
     )
     return {
         "median_ms": measured.median_ms,
@@ -206,7 +238,7 @@ def _count(size: float) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    parts = [f"at least {low:,.10g}"] * (low is not None) + [f"at most {high:,.10g}"] * (high is not None)
+    parts = [f"at least {low:,.10g}"] * (low is not None) + [f"at most {high:,.10g}"] * (
+        high is not None
+    )
     return " and ".join(parts)
-
-

@@ -48,7 +48,9 @@ OnProgress = Callable[[dict[str, Any]], None]
 class Finish:
     """The closing steps of one run."""
 
-    def __init__(self, plan: Plan, records: Records, pool: Pool, *, note: Note, on_progress: OnProgress) -> None:
+    def __init__(
+        self, plan: Plan, records: Records, pool: Pool, *, note: Note, on_progress: OnProgress
+    ) -> None:
         self.plan = plan
         self.records = records
         self.pool = pool
@@ -67,11 +69,16 @@ class Finish:
         self._once("tested", self._test)
         self._once("finaltrained", self._train_on)
         self._prune()
-        self._once("finished", lambda: {"spent": self.history.spent, "distinct": len(self.history.tried)})
+        self._once(
+            "finished", lambda: {"spent": self.history.spent, "distinct": len(self.history.tried)}
+        )
 
     def front(self) -> list[Trial]:
         """Give the trials of the front, along it."""
-        return [self.history.trials[int(n)] for n in front(ranked(self.history, self.objectives), self.objectives)["trial"]]
+        return [
+            self.history.trials[int(n)]
+            for n in front(ranked(self.history, self.objectives), self.objectives)["trial"]
+        ]
 
     def _once(self, kind: str, step: Callable[[], dict[str, Any]]) -> None:
         known = self.history.final.get(kind)
@@ -143,9 +150,15 @@ class Finish:
                 break
         assert baseline is not None
         test = TestJob(
-            networks=((best.architecture, str(target)),), data=self.plan.data, device=self.plan.settings.device
+            networks=((best.architecture, str(target)),),
+            data=self.plan.data,
+            device=self.plan.settings.device,
         )
-        tested = single(self.pool, Job(key="finaltest", function=test_networks, payload=test)) if target.exists() else [None]
+        tested = (
+            single(self.pool, Job(key="finaltest", function=test_networks, payload=test))
+            if target.exists()
+            else [None]
+        )
         return {
             "trial": best.number,
             "id": best.id,
@@ -159,7 +172,9 @@ class Finish:
             "weights": target.name,
         }
 
-    def _final_job(self, trial: Trial, epochs: float, *, start: Path | None, target: Path, attempt: int) -> Job:
+    def _final_job(
+        self, trial: Trial, epochs: float, *, start: Path | None, target: Path, attempt: int
+    ) -> Job:
         return Job(
             key=("final", attempt),
             function=train_network,
@@ -203,7 +218,9 @@ def recommended(history: History, objectives: Sequence[Objective]) -> Trial | No
 
 
 def _apart(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return bool(a["latency_high_ms"] < b["latency_low_ms"] or b["latency_high_ms"] < a["latency_low_ms"])
+    return bool(
+        a["latency_high_ms"] < b["latency_low_ms"] or b["latency_high_ms"] < a["latency_low_ms"]
+    )
 
 
 def _first(device: str) -> str:

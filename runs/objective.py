@@ -143,7 +143,9 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     if trained.state == "complete":
         merge_error = merge_difference(network.cpu(), _two_images(data))
         if not merge_error <= MERGE_TOLERANCE:
-            raise ArithmeticError(f"the merged network differs by {merge_error:.1e} in float64, a bug: report it")
+            raise ArithmeticError(
+                f"the merged network differs by {merge_error:.1e} in float64, a bug: report it"
+            )
         if job.weights is not None:
             save_weights(network, Path(job.weights))
     return {
@@ -168,7 +170,10 @@ def measure_networks(job: LatencyJob, progress: Progress) -> dict[str, Any]:
     begin = time.monotonic()
     torch.manual_seed(0)
     # Weights do not change how long a network takes, so random ones do.
-    networks = [_merged(architecture, job.num_classes) for architecture in (*job.architectures, job.reference)]
+    networks = [
+        _merged(architecture, job.num_classes)
+        for architecture in (*job.architectures, job.reference)
+    ]
     first = job.architectures[0]
     with QuietLock(job.run).exclusive():
         waited = time.monotonic() - begin
@@ -204,13 +209,19 @@ def time_trainings(job: TimingJob, progress: Progress) -> list[float]:
     """Forecast the seconds of a whole training of each network from a few timed steps."""
     tune_allocator()
     data = job.data.load()
-    few, more = (replace(job.recipe, epochs=n * job.recipe.epochs / job.recipe.steps(len(data.train))) for n in TIMED_STEPS)
+    few, more = (
+        replace(job.recipe, epochs=n * job.recipe.epochs / job.recipe.steps(len(data.train)))
+        for n in TIMED_STEPS
+    )
     steps = job.recipe.steps(len(data.train))
     seconds = []
     for architecture in job.architectures:
         network = build_network(architecture, data.num_classes)
         short, long = (
-            train_briefly(network, data, recipe=recipe, seed=0, device=job.device, merge=merge_network) for recipe in (few, more)
+            train_briefly(
+                network, data, recipe=recipe, seed=0, device=job.device, merge=merge_network
+            )
+            for recipe in (few, more)
         )
         # The difference leaves out what happens once: evaluation, and the first step's warm-up.
         step = max(long.seconds - short.seconds, 0.0) / (long.steps - short.steps)

@@ -78,13 +78,16 @@ class Plan:
         assert size is not None
         return {
             "name": self.space.name,
-            "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()},
+            "settings": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()
+            },
             "recipe": asdict(self.recipe),
-            "data_source": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.data).items()},
+            "data_source": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.data).items()
+            },
             "input": {"channels": channels, "size": list(size)},
             "facts": self.facts,
-            # As text: the reader of the space is strict, and its lines stay what they were.
-            "space": yaml.safe_dump(dict(self.space.document), sort_keys=False, width=120),
+            "space": dict(self.space.document),
         }
 
     def write(self, directory: Path) -> None:
@@ -102,7 +105,10 @@ def restore_plan(document: dict[str, Any], directory: Path) -> None:
     Raises:
         RunError: the directory cannot be written.
     """
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    # Lists and small mappings on one line, as people write spaces.
+    text = yaml.safe_dump(
+        document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
     write_atomic(directory / PLAN_NAME, text)
 
 
@@ -118,7 +124,7 @@ def load_plan(directory: Path) -> Plan:
         settings = document["settings"]
         source = document["data_source"]
         image = document["input"]
-        space = parse_space(document["space"], name=f"{path} (space)")
+        space = parse_space(yaml.safe_dump(document["space"]), name=f"{path} (space)")
         return Plan(
             space=space.bound(size=tuple(image["size"]), channels=image["channels"]),
             settings=Settings(**{**settings, "objectives": tuple(settings["objectives"])}),
@@ -186,7 +192,9 @@ def git_commit() -> str | None:
     home = Path(__file__).parent
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], cwd=home, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", *words], cwd=home, capture_output=True, text=True, check=True, timeout=10
+        )
         return done.stdout.strip()
 
     try:

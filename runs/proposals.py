@@ -63,7 +63,9 @@ class Proposal:
         """Give what the `asked` event keeps for the sampler."""
         return {
             "params": dict(self.params),
-            "distributions": {name: distribution_to_json(d) for name, d in self.distributions.items()},
+            "distributions": {
+                name: distribution_to_json(d) for name, d in self.distributions.items()
+            },
         }
 
 
@@ -162,7 +164,9 @@ class Proposer:
                 self.study.add_trial(
                     optuna.create_trial(
                         params=trial.asked["params"],
-                        distributions={name: json_to_distribution(text) for name, text in distributions},
+                        distributions={
+                            name: json_to_distribution(text) for name, text in distributions
+                        },
                         values=[self._value(objective, trial) for objective in self.objectives],
                     )
                 )

@@ -155,7 +155,10 @@ class Search:
             return None
         if proposal.duplicates or proposal.rejected:
             self._record(
-                "refused", trial=number, duplicates=proposal.duplicates, rejected=dict(proposal.rejected)
+                "refused",
+                trial=number,
+                duplicates=proposal.duplicates,
+                rejected=dict(proposal.rejected),
             )
         architecture = proposal.architecture
         self._record(
@@ -323,7 +326,9 @@ def memory_limit(workers: int) -> int:
     return int(0.8 * psutil.virtual_memory().total / workers)
 
 
-def single(pool: Pool, job: Job, on_progress: Callable[[dict[str, Any]], None] = lambda _: None) -> Any:
+def single(
+    pool: Pool, job: Job, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Any:
     """Run one job alone and give its value.
 
     Raises:
@@ -332,7 +337,9 @@ def single(pool: Pool, job: Job, on_progress: Callable[[dict[str, Any]], None] =
     return several(pool, [job], on_progress)[0]
 
 
-def several(pool: Pool, jobs: list[Job], on_progress: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
+def several(
+    pool: Pool, jobs: list[Job], on_progress: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[Any]:
     """Run some jobs, as many at a time as there are slots, and give their values in order.
 
     Raises:

@@ -16,7 +16,7 @@ from evaluators.data import describe, load_data, matched
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
 from runs.anchors import anchors
-from runs.console import Console
+from runs.console import Console, duration
 from runs.finish import FINAL_FACTOR, Finish
 from runs.history import History
 from runs.objective import DataSource, TimingJob, time_trainings
@@ -55,7 +55,7 @@ class Forecast:
 
     def text(self) -> str:
         """Say it in words."""
-        return f"about {_minutes(self.seconds)} ({_minutes(self.low)} to {_minutes(self.high)})"
+        return f"about {duration(self.seconds)} ({duration(self.low)} to {duration(self.high)})"
 
 
 def plan_run(
@@ -102,7 +102,7 @@ def plan_run(
         ),
         facts={
             **environment(list(arguments)),
-            "data": {**describe(images), "sha256": images.sha256, "classes": list(images.classes)},
+            "data": describe(images),
             "device": device_facts(settings.device),
             "networks": str(Census(bound).size),
             "networks_accepted": accepted.text(),
@@ -166,7 +166,7 @@ def forecast(plan: Plan, pool: Pool) -> Forecast:
 def plan_lines(plan: Plan, directory: Path | None, estimate: Forecast | None) -> list[str]:
     """Say what will be done, a fact a line."""
     data, settings = plan.facts["data"], plan.settings
-    splits = " / ".join(str(data["images"][split]) for split in ("train", "val", "test"))
+    splits = " / ".join(str(data[split]) for split in ("train", "val", "test"))
     size = "x".join(str(side) for side in plan.data.size)
     lines = [
         f"space     {plan.space.name}: {plan.facts['networks']} distinct networks; {plan.facts['networks_accepted']}",
@@ -192,7 +192,14 @@ def begin(plan: Plan, directory: Path, *, quiet: bool) -> None:
         _go_on(plan, records, quiet=quiet, fresh=True)
 
 
-def resume(directory: Path, *, budget: int | None, workers: int | None, quiet: bool, arguments: Sequence[str]) -> None:
+def resume(
+    directory: Path,
+    *,
+    budget: int | None,
+    workers: int | None,
+    quiet: bool,
+    arguments: Sequence[str],
+) -> None:
     """Go on with a run, to a new total where one is given.
 
     Raises:
@@ -211,7 +218,9 @@ def resume(directory: Path, *, budget: int | None, workers: int | None, quiet: b
         total = budget or session_budget(records.events) or plan.settings.budget
         spent = History(records.events).spent
         if total < spent:
-            raise RunError(f"--budget: must be at least the {spent} trainings that are done, got {total}")
+            raise RunError(
+                f"--budget: must be at least the {spent} trainings that are done, got {total}"
+            )
         plan = plan.with_budget(total)
         if workers is not None:
             plan = replace(plan, settings=replace(plan.settings, workers=workers))
@@ -241,19 +250,24 @@ def rehearse(plan: Plan, directory: Path) -> list[str]:
         return plan_lines(plan, directory, forecast(plan, pool))
 
 
-def _go_on(plan: Plan, records: Records, *, quiet: bool, fresh: bool, arguments: Sequence[str] = ()) -> None:
+def _go_on(
+    plan: Plan, records: Records, *, quiet: bool, fresh: bool, arguments: Sequence[str] = ()
+) -> None:
     settings = plan.settings
     history = History(records.events)
-    records.append("session", budget=settings.budget, workers=settings.workers, **environment(list(arguments)))
+    records.append(
+        "session", budget=settings.budget, workers=settings.workers, **environment(list(arguments))
+    )
     console = Console(settings.budget, quiet=quiet, workers=settings.workers)
     with Pool(settings.workers, preload=PRELOAD, cuda=settings.device == "cuda") as pool, console:
         todo = settings.budget - history.spent
         estimate = forecast(plan.with_budget(todo), pool) if todo > 0 else None
         console.plan(plan_lines(plan, records.directory, estimate))
         if not fresh:
-            console.note(f"resumed: {history.spent} trainings are done, {len(history.pending)} were cut off")
-            for row in history.rows():
-                console.trial_done(row)
+            console.note(
+                f"resumed: {history.spent} trainings are done, {len(history.pending)} were cut off"
+            )
+            console.resumed(history.rows(), history.counts)
         search = Search(plan, records, pool, console)
         failure = None
         try:
@@ -270,15 +284,13 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, fresh: bool, arguments:
             )
         if failure is None:
             Finish(
-                plan, records, pool, note=console.note, on_progress=lambda metrics: console.progress(-1, metrics)
+                plan,
+                records,
+                pool,
+                note=console.note,
+                on_progress=lambda metrics: console.progress(-1, metrics),
             ).run()
         results = write_results(records.directory, plan, History(records.events))
-        console.finish(results.frame, results.facts, results.paths)
+        console.finish(results)
         if failure is not None:
             raise failure
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -161,7 +161,11 @@ def test_a_diverged_training_counts_at_chance_level() -> None:
             event["accuracy"] = None
     source = proposer(space)
     assert source.propose(8, History(events)) is not None
-    assert 0.25 in [trial.values[0] for trial in source.study.trials if trial.state.is_finished() and trial.values]
+    assert 0.25 in [
+        trial.values[0]
+        for trial in source.study.trials
+        if trial.state.is_finished() and trial.values
+    ]
 
 
 def test_failed_trials_are_not_told_to_the_sampler() -> None:

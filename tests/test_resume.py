@@ -124,7 +124,9 @@ def test_resuming_a_finished_run_trains_nothing(straight: Path) -> None:
     assert [event for event in read_events(straight) if event["event"] == "done"] == before
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(inputs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
+    inputs: tuple[Path, Path], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     process = search(inputs, out, "--budget", "14", "--workers", "2")
     wait_for(out, 3)

@@ -1,0 +1,268 @@
+"""What a person sees while a search runs: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+from rich.console import Console as Terminal
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from runs.ranking import kernels_text
+from search_space.architecture import Architecture
+
+LAST_SHOWN = 8
+"""Finished trials in the live table."""
+RANKED_SHOWN = 15
+"""Rows of the ranking at the end."""
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal."""
+NARROW_OMITS = ("val loss", "MMACs", "widths", "S1..S4")
+"""What a narrower terminal leaves to the files."""
+WIDE = 130
+"""Columns from which a terminal shows every column of a table."""
+FAILED_SHOWN = 3
+"""Reasons of failed trials at the end."""
+
+
+class Console:
+    """Shows one session of a search; use it as a context manager."""
+
+    def __init__(
+        self, total: int, *, workers: int, quiet: bool = False, terminal: Terminal | None = None
+    ) -> None:
+        """Show a search of `total` trainings, `workers` at a time; `quiet` shows the results only."""
+        self.total = total
+        self.workers = workers
+        self.quiet = quiet
+        self.terminal = terminal or Terminal(highlight=False)
+        if not self.terminal.is_terminal:
+            # A file or a pipe has no width of its own; a table must not be cut there.
+            self.terminal = Terminal(file=self.terminal.file, highlight=False, width=PLAIN_WIDTH)
+        self.finished = 0
+        self.before = 0
+        self.tally: Counter[str] = Counter()
+        self.best: dict[str, Any] | None = None
+        self._running: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._last: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)
+        self._begin = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        """Start the live table where there is a terminal."""
+        if self.terminal.is_terminal and not self.quiet:
+            self._live = Live(
+                get_renderable=self._table,
+                console=self.terminal,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the live table."""
+        self._end_live()
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Show what will be done, and start the clock of the time left."""
+        for line in lines:
+            self._say(line)
+        self._begin = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Show one line."""
+        self._say(text)
+
+    def resumed(self, rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
+        """Take in what earlier sessions did; the time left is reckoned from this session alone."""
+        for row in rows:
+            self._count(row)
+        self.before = self.finished
+        self.counts(counts)
+
+    def trial_started(self, number: int, text: str) -> None:
+        """A training begins."""
+        self._running[number] = (text, {})
+
+    def progress(self, number: int, metrics: dict[str, Any]) -> None:
+        """A training reports; a number that was not started is the final training."""
+        name, _ = self._running.get(number, ("final training", {}))
+        self._running[number] = (name, metrics)
+
+    def trial_done(self, row: dict[str, Any]) -> None:
+        """A trial has its result."""
+        self._running.pop(row["trial"], None)
+        self._last.append(row)
+        self._count(row)
+        if self._live is None:
+            self._say(
+                f"{self.finished:>{len(str(self.total))}}/{self.total}  {row_text(row)}  {self._left()}"
+            )
+
+    def counts(self, counts: Counter[str]) -> None:
+        """Take in trials by state, duplicates and rejected ones included."""
+        self.tally = counts
+
+    def finish(self, results: Any) -> None:
+        """Show ranking, front and what to make of them; also where `quiet` hid the rest."""
+        self._end_live()
+        facts, frame, front = results.facts, results.frame, results.front
+        wide = self.terminal.width >= WIDE
+        shown = min(RANKED_SHOWN, len(frame))
+        self.terminal.print(
+            _ranking(frame.head(shown), f"\nranking, first {shown} of {len(frame)}", wide=wide)
+        )
+        self.terminal.print(_ranking(front, f"\nfront, {len(front)} networks", wide=wide))
+        files = [f"  {path}" for path in results.paths if Path(path).parent.name != "architectures"]
+        for line in ("", *closing_lines(facts, frame), *files):
+            self.terminal.print(Text(line), soft_wrap=True)
+
+    def _count(self, row: dict[str, Any]) -> None:
+        if row["state"] in ("complete", "diverged"):
+            self.finished += 1
+        score = row.get("accuracy")
+        if score is not None and (self.best is None or score > self.best["accuracy"]):
+            self.best = row
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            self.terminal.print(Text(text), soft_wrap=True)
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _left(self) -> str:
+        """Say how long the trainings that are left will take, by the pace of this session."""
+        done = self.finished - self.before
+        if not done or self.finished >= self.total:
+            return ""
+        seconds = (time.monotonic() - self._begin) / done * (self.total - self.finished)
+        return f"{duration(seconds)} left"
+
+    def _table(self) -> Group:
+        head = Table.grid(padding=(0, 2))
+        refused = "  ".join(
+            f"{self.tally[key]} {key}"
+            for key in ("duplicate", "rejected", "failed", "diverged")
+            if self.tally[key]
+        )
+        head.add_row(
+            ProgressBar(total=self.total, completed=self.finished, width=30),
+            Text(f"{self.finished}/{self.total}"),
+            Text(self._left()),
+            Text(f"best {self.best['accuracy']:.1%}" if self.best else ""),
+            Text(refused, style="dim"),
+        )
+        lines: list[Text] = [Text(row_text(row)) for row in self._last]
+        for number, (name, metrics) in sorted(self._running.items()):
+            step, total = metrics.get("step", 0), metrics.get("total_steps", 0)
+            at = f"step {step}/{total}  loss {metrics['loss']:.3f}" if total else "starting"
+            lines.append(Text(f"{'' if number < 0 else number:>4}  {name:12}  {at}", style="dim"))
+        return Group(head, *lines)
+
+
+def row_text(row: dict[str, Any]) -> str:
+    """Write a finished trial on one line."""
+    start = f"{row['trial']:>4}  {row['id']}  "
+    if row["state"] == "failed":
+        return f"{start}failed: {str(row.get('error')).splitlines()[0]}"
+    kernels = kernels_text(Architecture.from_json(row["architecture"]).stages)
+    score = (
+        "diverged          "
+        if row["state"] == "diverged"
+        else f"{row['accuracy']:6.1%}  loss {row['val_loss']:.3f}"
+    )
+    return f"{start}{score}  {row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.0f} k  {kernels}"
+
+
+def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
+    """Say what the run came to, a sentence a line."""
+    counts = facts["counts"]
+    refused = [
+        f"{counts.get(key, 0)} {key}" for key in ("duplicate", "rejected", "failed", "diverged")
+    ]
+    lines = [
+        f"{facts['spent']} trainings of {facts['distinct']} distinct networks; {', '.join(refused)}."
+    ]
+    reasons = Counter(
+        str(error).splitlines()[0] for error in frame.loc[frame["state"] == "failed", "error"]
+    )
+    lines += [
+        f"  failed {times} times: {reason}" for reason, times in reasons.most_common(FAILED_SHOWN)
+    ]
+    if facts["recommended"] is None:
+        return [*lines, "No training was complete, so there is nothing to recommend."]
+    row = frame[frame["id"] == facts["recommended"]].iloc[0]
+    lines.append(
+        f"Recommended: {row['id']}, {row['accuracy']:.1%} of the validation images after its short training, "
+        f"{row['latency_ms']:.3f} ms, {row['params']:,} parameters."
+    )
+    if facts["final"] is not None and facts["final"]["test_accuracy"] is not None:
+        final = facts["final"]
+        lines.append(
+            f"Trained on for {final['epochs']:g} epochs it has {final['test_accuracy']:.1%} of the test images; "
+            f"multinomial logistic regression on the same data {final['baseline_test_accuracy']:.1%}."
+        )
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    columns = {
+        "rank": lambda row: _text(row["rank"], "d"),
+        "id": lambda row: row["id"],
+        "accuracy": lambda row: _text(row["accuracy"], ".1%"),
+        "val loss": lambda row: _text(row["val_loss"], ".3f"),
+        "test": lambda row: _text(row["test_accuracy"], ".1%"),
+        "latency ms": lambda row: _text(row["latency_ms"], ".3f"),
+        "MMACs": lambda row: _text(row["macs"] / 1e6, ".2f"),
+        "k params": lambda row: _text(row["params"] / 1e3, ".1f"),
+        "kernels": lambda row: row["kernels"],
+        "widths": lambda row: row["widths"],
+        "structure": lambda row: row["structures"],
+        "S1..S4": lambda row: " ".join(_text(row[f"s{i}"], ".1f") for i in range(1, 5)),
+    }
+    if not wide:
+        columns = {name: cell for name, cell in columns.items() if name not in NARROW_OMITS}
+    for name in columns:
+        table.add_column(
+            name,
+            justify="left" if name in ("id", "kernels", "widths", "structure") else "right",
+            no_wrap=True,
+        )
+    for _, row in frame.iterrows():
+        cells = [str(cell(row)) for cell in columns.values()]
+        if row["state"] != "complete":
+            cells[2] = str(row["state"])
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _text(value: Any, form: str) -> str:
+    if pd.isna(value):
+        return "-"
+    return format(int(value) if form == "d" else float(value), form)

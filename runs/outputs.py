@@ -1,0 +1,100 @@
+"""The files that a run leaves beside its record, all of them made anew from it: tables, networks, figure, page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runs import figures
+from runs.finish import ranked, recommended
+from runs.history import History
+from runs.plan import Plan
+from runs.ranking import front, hypervolume, objectives_named, reference_point
+from runs.records import write_atomic
+from runs.report import page
+from search_space.yaml_io import dump_architecture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """What a run came to."""
+
+    frame: pd.DataFrame
+    """Finished trials, ranked."""
+    front: pd.DataFrame
+    """Those on the front, along it."""
+    facts: dict[str, Any]
+    """Everything else that the page and the console say."""
+    paths: list[Path]
+    """Files that were written."""
+
+
+def write_results(directory: Path, plan: Plan, history: History) -> Results:
+    """Write trials.csv, front.csv, architectures/, figures/front.png and report.html.
+
+    Raises:
+        RunError: a file cannot be written; the one before it is unchanged.
+    """
+    objectives = objectives_named(plan.settings.objectives)
+    frame = ranked(history, objectives)
+    best = front(frame, objectives)
+    facts = run_facts(directory, plan, history)
+    paths = [directory / name for name in ("trials.csv", "front.csv")]
+    for path, table in zip(paths, (frame, best), strict=True):
+        write_atomic(path, table.to_csv(index=False))
+    paths += _write_architectures(directory / "architectures", best, history)
+    (directory / "figures").mkdir(exist_ok=True)
+    paths.append(directory / "figures" / "front.png")
+    figures.front(
+        frame, objectives, paths[-1], title=f"{plan.space.name} on {plan.facts['data']['name']}"
+    )
+    paths.append(directory / "report.html")
+    write_atomic(paths[-1], page(facts, frame, best, objectives))
+    return Results(frame=frame, front=best, facts=facts, paths=paths)
+
+
+def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
+    """Give what a reader of the results must know beside the tables."""
+    objectives = objectives_named(plan.settings.objectives)
+    frame = ranked(history, objectives)
+    reference = reference_point(frame, objectives)
+    best = recommended(history, objectives)
+    final = history.final.get("finaltrained")
+    return {
+        "name": plan.space.name,
+        "directory": str(directory),
+        "recommended": None if best is None else best.id,
+        # A search that went on may recommend another network than the one that was trained on.
+        "final": final
+        if final is not None and best is not None and final["id"] == best.id
+        else None,
+        "budget": history.sessions[-1]["budget"] if history.sessions else plan.settings.budget,
+        "spent": history.spent,
+        "distinct": len({trial.id for trial in history.done if trial.counts}),
+        "counts": dict(history.counts),
+        "rejected": dict(history.rejected),
+        "exhausted": "exhausted" in history.final,
+        "hypervolume": hypervolume(frame, objectives, reference),
+        "reference_point": reference,
+        "settings": asdict(plan.settings),
+        "recipe": asdict(plan.recipe),
+        "timing": history.final.get("timing"),
+        "sessions": history.sessions,
+        **plan.facts,
+    }
+
+
+def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> list[Path]:
+    """Write each network of the front; files of networks that have left it go."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number in best["trial"]:
+        trial = history.trials[int(number)]
+        paths.append(folder / f"{trial.id}.yaml")
+        write_atomic(paths[-1], dump_architecture(trial.architecture, name=trial.id))
+    for old in set(folder.glob("*.yaml")) - set(paths):
+        old.unlink()
+    return paths
