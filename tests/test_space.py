@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -287,7 +287,7 @@ def test_ranges_of_floats_and_of_logarithms_are_asked_as_such() -> None:
     assert (network.stages[0].ffn_ratio, network.stages[0].layer_scale) == (1, 1e-6)
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
     "random": lambda: optuna.samplers.RandomSampler(seed=0),
     "tpe": lambda: optuna.samplers.TPESampler(seed=0, n_startup_trials=10),
     "tpe-multivariate": lambda: optuna.samplers.TPESampler(
