@@ -32,24 +32,31 @@ REPORTS_PER_EPOCH = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a network is trained; the same for every network of a search."""
+    """How a network is trained; the same for every network of a search.
 
-    epochs: float = 3.0
+    The defaults are for a few hundred steps, tuned on four UniRepLKNets of 14 to 100 thousand
+    parameters and one epoch of the shipped data (mean validation cross-entropy, nats): batches of
+    64 with a tenth of warm-up, shifts of 2 and smoothing 0.1 gave 0.81, no shifts 0.70, smoothing
+    0.05 0.66, batches of 32 and four tenths of warm-up 0.59. At equal CPU time batches of 64 gave
+    0.63; rates from 0.003 to 0.006 are level. After three epochs shifts of 1 still cost 0.05.
+    """
+
+    epochs: float = 1.0
     """Passes over the training split; may be a fraction. The schedule ends with them."""
-    batch_size: int = 64
+    batch_size: int = 32
     lr: float = 4e-3
     """Peak learning rate of AdamW, reached after the warm-up."""
     weight_decay: float = 0.05
     """Not applied to biases and one-dimensional parameters (norms, layer scale)."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.05
     """Of the training loss only; a validation loss is never smoothed."""
-    warmup: float = 0.1
+    warmup: float = 0.4
     """Share of the steps in which the rate rises; after them it falls to zero as a half cosine."""
-    shift: int = 2
+    shift: int = 0
     """Most pixels by which a training image moves in each direction; black moves in."""
     flip: bool = False
     """Whether half of the training images are mirrored left to right."""
-    recalibration_batches: int = 10
+    recalibration_batches: int = 20
     """Batches over which batch norm statistics are averaged anew before an evaluation; 0: not."""
 
     def __post_init__(self) -> None:
