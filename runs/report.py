@@ -1,0 +1,330 @@
+"""The page of a run: one file that says what was found, how it was measured, and how to repeat it.
+
+It needs no network and no script, follows the reader's light or dark setting, and prints.
+Everything that comes from outside (names, commands, reasons) is escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from runs.console import duration
+from runs.figures import DARK, LIGHT, NARROW, WIDE, front_svg
+from runs.ranking import Objective
+from runs.wording import (
+    WRITERS,
+    Facts,
+    batch_text,
+    command_text,
+    device_text,
+    fixed,
+    method,
+    milliseconds,
+    missing,
+    plain,
+    plural,
+    quantity,
+    sessions,
+    share,
+)
+
+RANKED_SHOWN = 50
+"""Trials in the ranking of the page; trials.csv has them all."""
+REASONS_SHOWN = 10
+"""Reasons of failed trials, most frequent first."""
+REASON_LETTERS = 300
+"""Length at which the reason of a failure is cut."""
+
+COMMON_COLUMNS = (
+    ("kernels", "kernels", "text"),
+    ("depths", "depths", "text"),
+    ("widths", "widths", "text"),
+    ("structures", "structure", "text"),
+    ("accuracy", "val. accuracy", "share"),
+    ("val_loss", "val. loss", "loss"),
+)
+COST_COLUMNS = (
+    ("latency_ms", "latency, ms", "latency"),
+    ("macs", "MMACs", "mega"),
+    ("params", "params, k", "kilo"),
+)
+FRONT_COLUMNS = (
+    ("id", "network", "text"),
+    *COMMON_COLUMNS,
+    ("test_accuracy", "test accuracy", "share"),
+    ("latency_ms", "latency, ms (95 % interval)", "interval"),
+    ("separable", "separable", "flag"),
+    *COST_COLUMNS[1:],
+    *((f"s{number}", f"S{number}", "score") for number in range(1, 5)),
+)
+"""Columns of the front's table: column of the frame, heading, how it is written."""
+RANKING_COLUMNS = (
+    ("id", "network", "text"),
+    ("role", "role", "text"),
+    ("state", "state", "text"),
+    *COMMON_COLUMNS,
+    *COST_COLUMNS,
+    ("on_front", "on the front", "flag"),
+)
+
+
+def page(
+    facts: Facts,
+    frame: pd.DataFrame,
+    front: pd.DataFrame,
+    objectives: Sequence[Objective],
+) -> str:
+    """Give the page of a run as one HTML text that loads nothing from elsewhere.
+
+    Args:
+        facts: as `outputs.run_facts` gives them; what is missing is left out of the page.
+        frame: finished trials, as `ranking.rank` gives them.
+        front: those on the front, as `ranking.front` gives them.
+        objectives: the objectives of the run, the one that ranks first.
+    """
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    name = str(facts.get("name") or "search")
+    shown = min(RANKED_SHOWN, int(frame["rank"].notna().sum()))
+    return environment.get_template("report.html").render(
+        name=name,
+        subtitle=_subtitle(facts, objectives),
+        answer=_answer(facts, frame),
+        figures=_figures(frame, objectives),
+        alt=_alt(frame, front, objectives),
+        reading=_reading(front, objectives),
+        front=_table(front, FRONT_COLUMNS, facts, numbers=range(1, len(front) + 1)),
+        ranking=_table(
+            frame.head(shown), RANKING_COLUMNS, facts, numbers=frame["rank"].head(shown).tolist()
+        ),
+        trials=len(frame),
+        hypervolume=_hypervolume(facts, objectives),
+        tally=_tally(facts),
+        rejected=sorted(dict(facts.get("rejected") or {}).items(), key=lambda item: -item[1]),
+        failures=_failures(frame),
+        noise=_noise(facts, frame),
+        method=method(facts),
+        sessions=sessions(facts),
+        command=command_text(facts),
+    )
+
+
+# The answer.
+
+
+def _subtitle(facts: Facts, objectives: Sequence[Objective]) -> str:
+    data = facts.get("data") or {}
+    device = device_text(facts.get("device") or {}, short=True)
+    parts = [
+        f"Search for {' and '.join(objective.name for objective in objectives)}",
+        f"on {data['name']}" if data.get("name") else "",
+        f"with {device}" if device else "",
+        f"begun {str(facts['started'])[:10]}" if facts.get("started") else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
+    """Give the three sentences that a reader in a hurry needs."""
+    done = (
+        f"This rests on {plural(facts.get('spent') or 0, 'training')} of "
+        f"{plural(facts.get('distinct') or 0, 'distinct network')}{_time(facts, frame)}."
+    )
+    complete = frame[frame["state"] == "complete"]
+    found = complete[complete["id"].isin([facts.get("recommended")])]
+    if not len(found):
+        return ["No training was complete, so there is no network to recommend.", done]
+    row = found.iloc[0]
+    first = (
+        f"Take network {row['id']} (kernels by stage {plain(row['kernels'])}): "
+        f"{milliseconds(row['latency_ms'])} ms for {batch_text(facts)} on this device, "
+        f"{fixed(row['params'], 0)} parameters, {share(row['accuracy'])} of the validation images "
+        "right after the short training of the search."
+    )
+    return [first, _final_sentence(facts), done]
+
+
+def _final_sentence(facts: Facts) -> str:
+    final = facts.get("final")
+    if not final:
+        return "It was not trained on after the search, so what it can reach is not known."
+    reached, linear = final.get("test_accuracy"), final.get("baseline_test_accuracy")
+    baseline = f"multinomial logistic regression on the same data gets {share(linear)}"
+    if missing(reached):
+        return f"Its longer training diverged and left nothing to test; {baseline}."
+    epochs = final.get("epochs")
+    length = "longer" if missing(epochs) else f"for {plural(float(epochs), 'epoch')}"
+    end = ", the last round of which diverged" if final.get("state") == "diverged" else ""
+    verdict = ""
+    if not missing(linear) and reached <= linear:
+        verdict = ", so on this data the network is not worth its cost"
+    return (
+        f"Trained on {length}{end}, it gets {share(reached)} of the test images right; "
+        f"{baseline}{verdict}."
+    )
+
+
+def _time(facts: Facts, frame: pd.DataFrame) -> str:
+    wall = (facts.get("timing") or {}).get("wall_s")
+    if wall is not None and len(facts.get("sessions") or ()) <= 1:
+        workers = (facts.get("settings") or {}).get("workers")
+        side = f", {plural(workers, 'training')} at a time" if workers else ""
+        return f"; the search took {duration(float(wall))}{side}"
+    # The timing of a resumed run is that of its last session alone.
+    seconds = float(pd.to_numeric(frame["seconds"], errors="coerce").sum())
+    return f"; one after the other they would take {duration(seconds)}" if seconds > 0 else ""
+
+
+# The front.
+
+
+def _figures(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[dict[str, str]]:
+    """Give the picture for each colour scheme and width, as data addresses."""
+    figures = []
+    for theme, colours in (("light", LIGHT), ("dark", DARK)):
+        for width, size in (("wide", WIDE), ("narrow", NARROW)):
+            svg = front_svg(frame, objectives, theme=colours, size=size)
+            coded = base64.b64encode(svg.encode()).decode()
+            figures.append(
+                {"kind": f"{theme} {width}", "source": f"data:image/svg+xml;base64,{coded}"}
+            )
+    return figures
+
+
+def _alt(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    complete = int((frame["state"] == "complete").sum())
+    axes = " over ".join(objective.label for objective in objectives[:2])
+    return (
+        f"Scatter plot of {axes} for {plural(complete, 'trained network')}; "
+        f"the {len(front)} on the front are listed in the table below."
+    )
+
+
+def _reading(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    up = objectives[0]
+    better = f"{'Higher' if up.direction == 'max' else 'Lower'} is better ({up.label})"
+    if len(objectives) == 1:
+        return f"{better}; the coloured point is the best trial, numbered as in the table."
+    across = objectives[1]
+    side = "left" if across.direction == "min" else "right"
+    sentence = (
+        f"{better}, and further {side} is better ({across.label}): no trial beats a coloured "
+        "point in every objective; its number is that of the table."
+    )
+    if across.column == "latency_ms" and front["latency_low_ms"].notna().any():
+        sentence += " Bars are 95 % intervals of the latency."
+    if len(objectives) > 2:
+        sentence += (
+            f" Only the first two of the {len(objectives)} objectives are drawn, "
+            "so points of the front may lie inside the cloud."
+        )
+    return sentence
+
+
+def _table(
+    frame: pd.DataFrame,
+    columns: Sequence[tuple[str, str, str]],
+    facts: Facts,
+    *,
+    numbers: Sequence[int] | range,
+) -> dict[str, Any]:
+    """Give the headings and rows of a table, every cell as text."""
+    rows = [
+        {
+            "number": number,
+            "recommended": row["id"] == facts.get("recommended") and row["state"] == "complete",
+            "cells": [_cell(row, column, kind) for column, _, kind in columns],
+        }
+        for number, (_, row) in zip(numbers, frame.iterrows(), strict=True)
+    ]
+    headings = [(heading, kind in ("text", "flag")) for _, heading, kind in columns]
+    return {"headings": headings, "rows": rows}
+
+
+def _cell(row: pd.Series[Any], column: str, kind: str) -> str:
+    if kind == "interval":
+        low, high = row.get("latency_low_ms"), row.get("latency_high_ms")
+        known = not (missing(low) or missing(high))
+        return milliseconds(row[column]) + (
+            f" ({milliseconds(low)} to {milliseconds(high)})" if known else ""
+        )
+    return WRITERS[kind](row[column])
+
+
+# What was left out, and how sure one can be.
+
+
+def _hypervolume(facts: Facts, objectives: Sequence[Objective]) -> dict[str, Any] | None:
+    point = facts.get("reference_point") or {}
+    if missing(facts.get("hypervolume")) or not point:
+        return None
+    named = [
+        f"{objective.label} {quantity(point[objective.name], objective)}"
+        for objective in objectives
+        if objective.name in point
+    ]
+    return {"value": f"{facts['hypervolume']:.4f}", "point": ", ".join(named)}
+
+
+def _tally(facts: Facts) -> list[tuple[str, str]]:
+    counts = facts.get("counts") or {}
+    lines = {
+        "complete": "trained to the end",
+        "diverged": "diverged: the loss left the finite numbers; ranked last, and counted",
+        "failed": "failed, and not counted",
+        "duplicate": "proposed again though it was known; not trained twice",
+        "rejected": "rejected by a constraint before training",
+        "infeasible": "infeasible",
+    }
+    shown = [
+        (f"{counts.get(key, 0):,}", text)
+        for key, text in lines.items()
+        if key != "infeasible" or counts.get(key)
+    ]
+    if facts.get("exhausted"):
+        shown.append(
+            ("0", "networks left: the space was searched to its end before the budget was spent")
+        )
+    return shown
+
+
+def _failures(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Give the reasons of the failed trials, most frequent first."""
+    errors = frame.loc[frame["state"] == "failed", "error"]
+    reasons = Counter(_first_line(error) for error in errors)
+    return reasons.most_common(REASONS_SHOWN)
+
+
+def _first_line(error: Any) -> str:
+    lines = [] if missing(error) else str(error).strip().splitlines()
+    if not lines:
+        return "no reason was recorded"
+    return lines[0] if len(lines[0]) <= REASON_LETTERS else f"{lines[0][:REASON_LETTERS]}…"
+
+
+def _noise(facts: Facts, frame: pd.DataFrame) -> str:
+    """Say how far an accuracy is known, from the number of validation images alone."""
+    images = (facts.get("data") or {}).get("val")
+    best = pd.to_numeric(frame.loc[frame["state"] == "complete", "accuracy"], errors="coerce").max()
+    if not images or missing(best):
+        return ""
+    error = 100 * math.sqrt(max(best * (1 - best), 0.0) / images)
+    return (
+        f" With {images:,} validation images the standard error of an accuracy of {share(best)} is "
+        f"{error:.1f} points, and the seed of a training adds to it:"
+        " networks that lie closer together than that are not separable by this run."
+    )

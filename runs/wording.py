@@ -1,0 +1,269 @@
+"""What the page says in words: numbers with their units, how it was measured, how to repeat it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from runs.ranking import Objective
+
+MISSING = "\u2013"
+"""Shown where there is no value."""
+CLASSES_SHOWN = 20
+
+Facts = Mapping[str, Any]
+
+
+# Numbers.
+
+
+def missing(value: Any) -> bool:
+    """Tell whether there is nothing to show: None, NA, or a number that is not finite."""
+    if value is None or value is pd.NA:
+        return True
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def plain(value: Any) -> str:
+    """Write a value as it is."""
+    return MISSING if missing(value) else str(value)
+
+
+def share(value: Any) -> str:
+    """Write a share as a percentage."""
+    return MISSING if missing(value) else f"{value:.1%}"
+
+
+def fixed(value: Any, digits: int) -> str:
+    """Write a number with so many digits after the point."""
+    return MISSING if missing(value) else f"{value:,.{digits}f}"
+
+
+def milliseconds(value: Any) -> str:
+    """Write milliseconds, to the microsecond where they are few."""
+    digits = 3 if missing(value) or value < 10 else 2 if value < 100 else 1
+    return fixed(value, digits)
+
+
+def flag(value: Any) -> str:
+    """Write yes or no."""
+    return MISSING if missing(value) else "yes" if value else "no"
+
+
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "text": plain,
+    "share": share,
+    "loss": lambda value: fixed(value, 3),
+    "latency": milliseconds,
+    "mega": lambda value: MISSING if missing(value) else fixed(value / 1e6, 2),
+    "kilo": lambda value: MISSING if missing(value) else fixed(value / 1e3, 1),
+    "score": lambda value: fixed(value, 2),
+    "flag": flag,
+}
+"""How a kind of column is written."""
+
+
+def quantity(value: float, objective: Objective) -> str:
+    """Write a value of an objective with its unit."""
+    if objective.column == "accuracy":
+        return share(value)
+    if objective.column == "latency_ms":
+        return f"{milliseconds(value)} ms"
+    return f"{fixed(value, 0)} {objective.unit}" if objective.unit else fixed(value, 3)
+
+
+def plural(number: float, noun: str, nouns: str | None = None) -> str:
+    """Write a number with its noun."""
+    amount = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{amount} {noun if number == 1 else nouns or noun + 's'}"
+
+
+# How it was measured.
+
+
+def method(facts: Facts) -> list[tuple[str, str]]:
+    """Give what a reader must know to judge the numbers: a word and a text each."""
+    pairs = [
+        ("data", _data_text(facts.get("data") or {})),
+        ("training", recipe_text(facts.get("recipe") or {})),
+        ("accuracy", _accuracy_text(facts)),
+        ("latency", _latency_text(facts)),
+        ("device", device_text(facts.get("device") or {})),
+        (
+            "counting",
+            "MACs are multiply-adds of one image, params are parameters, "
+            "both of the merged network",
+        ),
+        ("search", _search_text(facts)),
+        ("space", _space_text(facts)),
+        ("software", _versions_text(facts)),
+        ("code", _commit_text(facts.get("git_commit"))),
+    ]
+    return [(word, text) for word, text in pairs if text]
+
+
+def batch_text(facts: Facts) -> str:
+    """Name the batch whose latency was measured."""
+    size = (facts.get("settings") or {}).get("latency_batch", 1)
+    return "one image" if size == 1 else f"a batch of {size} images"
+
+
+def recipe_text(recipe: Facts) -> str:
+    """Say how every network was trained; empty where nothing is known."""
+    phrases: dict[str, Callable[[Any], str]] = {
+        "epochs": lambda value: plural(value, "epoch"),
+        "batch_size": lambda value: f"in batches of {value}",
+        "lr": lambda value: f"AdamW with a peak learning rate of {value:g}",
+        "warmup": lambda value: (
+            f"warm-up over {value:.0%} of the steps, then down to 0 as a half cosine"
+        ),
+        "weight_decay": lambda value: f"weight decay {value:g}, not on biases and norms",
+        "label_smoothing": lambda value: f"label smoothing {value:g} in the training loss alone",
+        "shift": lambda value: (
+            f"images moved by up to {plural(value, 'pixel')} each way"
+            if value
+            else "images not moved"
+        ),
+        "flip": lambda value: "half of them mirrored" if value else "none mirrored",
+        "recalibration_batches": lambda value: (
+            f"batch norm statistics averaged anew over {plural(value, 'batch', 'batches')} "
+            "before each evaluation"
+            if value
+            else "batch norm statistics as the training left them"
+        ),
+    }
+    return "; ".join(
+        phrase(recipe[key]) for key, phrase in phrases.items() if not missing(recipe.get(key))
+    )
+
+
+def device_text(device: Facts, *, short: bool = False) -> str:
+    """Name the device, and unless `short` its cores, clock and drivers; empty where not known."""
+    name = str(device.get("name") or device.get("device") or "")
+    if short or not name:
+        return name
+    phrases: dict[str, Callable[[Any], str]] = {
+        "cores": lambda value: plural(value, "core"),
+        "mhz_now": lambda value: f"{value:,.0f} MHz when the run began",
+        "clock_now": lambda value: f"{value} when the run began",
+        "vector": str,
+        "cuda": lambda value: f"CUDA {value}",
+        "cudnn": lambda value: f"cuDNN {value}",
+        "driver": lambda value: f"driver {value}",
+    }
+    told = [phrase(device[key]) for key, phrase in phrases.items() if not missing(device.get(key))]
+    kind = str(device.get("device") or "").upper()
+    return ", ".join([*([kind] if kind and kind != name.upper() else []), name, *told])
+
+
+def _data_text(data: Facts) -> str:
+    if not data:
+        return ""
+    words = {"train": "to train", "val": "to validate", "test": "to test"}
+    splits = ", ".join(f"{data[key]:,} {word}" for key, word in words.items() if key in data)
+    parts = [f"{data.get('name', 'unnamed')}: {splits or 'unknown'} images"]
+    if data.get("size"):
+        sides = "x".join(str(side) for side in data["size"])
+        parts.append(f"{sides} pixels, {plural(data.get('channels', 1), 'channel')}")
+    if classes := data.get("classes") or ():
+        more = ", …" if len(classes) > CLASSES_SHOWN else ""
+        parts.append(
+            f"{len(classes)} classes ({', '.join(map(str, classes[:CLASSES_SHOWN]))}{more})"
+        )
+    if not missing(data.get("majority_share")):
+        majority = share(data["majority_share"])
+        parts.append(f"always naming the most frequent class gets {majority} right")
+    if data.get("source"):
+        parts.append(f"source: {data['source']}")
+    if data.get("sha256"):
+        parts.append(f"sha256 {data['sha256']}")
+    return "; ".join(parts)
+
+
+def _accuracy_text(facts: Facts) -> str:
+    final = ", and once more for the network that was trained on" if facts.get("final") else ""
+    return (
+        "share of images whose class is named rightly; the search sees validation images only, "
+        f"the test images were looked at after it, once for the networks of the front{final}"
+    )
+
+
+def _latency_text(facts: Facts) -> str:
+    threads = (facts.get("device") or {}).get("threads")
+    on = f" on {plural(threads, 'thread')}" if threads else ""
+    return (
+        f"one forward pass of {batch_text(facts)} through the merged network{on}, float32, "
+        "channels last, while every training waits. Median of 9 to 101 samples of about a "
+        "millisecond or one pass, with the 95 % interval of the median from order statistics. "
+        "At the end the networks of the front were measured again, side by side; the others keep "
+        "what they got during the search and compare less well. Separable: the interval overlaps "
+        "with that of neither neighbour in latency on the front"
+    )
+
+
+def _search_text(facts: Facts) -> str:
+    settings = facts.get("settings") or {}
+    parts = {
+        "sampler": settings.get("sampler"),
+        "objectives": ", ".join(settings.get("objectives") or ()),
+        "budget": facts.get("budget") or settings.get("budget"),
+        "workers": settings.get("workers"),
+        "seed": settings.get("seed"),
+    }
+    return "; ".join(f"{word} {value}" for word, value in parts.items() if value not in (None, ""))
+
+
+def _space_text(facts: Facts) -> str:
+    parts = [
+        f"{_grouped(facts['networks'])} distinct networks" if facts.get("networks") else "",
+        str(facts.get("networks_accepted") or ""),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _versions_text(facts: Facts) -> str:
+    versions = {"Python": facts.get("python"), **(facts.get("versions") or {})}
+    named = [f"{name} {version}" for name, version in versions.items() if version]
+    return ", ".join([*named, *([str(facts["platform"])] if facts.get("platform") else [])])
+
+
+def _commit_text(commit: str | None) -> str:
+    if not commit:
+        return "not run from a git clone, so no commit is known"
+    if commit.endswith("+"):
+        return f"git commit {commit[:-1]}, with changes that were not committed"
+    return f"git commit {commit}"
+
+
+def _grouped(number: Any) -> str:
+    """Write 828360 as 828,360; a count that is no whole number stays as it is."""
+    return f"{int(number):,}" if str(number).isdigit() else str(number)
+
+
+# How to repeat it.
+
+
+def sessions(facts: Facts) -> list[dict[str, str]]:
+    """Give the sessions of a run, every value as text."""
+    keys = ("started", "budget", "workers", "command")
+    return [
+        {key: plain(session.get(key)) for key in keys} for session in facts.get("sessions") or ()
+    ]
+
+
+def command_text(facts: Facts) -> str:
+    """Give the command that repeats the run, with the seed among its words."""
+    command = str(facts.get("command") or "")
+    seed = (facts.get("settings") or {}).get("seed")
+    if not command or seed is None:
+        return command
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    told = any(word == "--seed" or word.startswith("--seed=") for word in words)
+    return command if told else f"{command} --seed {seed}"
