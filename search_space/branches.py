@@ -67,7 +67,7 @@ def written_stage(words: Mapping[str, Any], *, block: str) -> Stage | None:
         se_ratio=words["se_ratio"],
         ffn_ratio=words["ffn_ratio"],
         layer_scale=optional("layer_scale") or 0.0,
-        small_kernel=optional("small_kernel"),
+        small_kernel=optional("small_kernel") if large else None,
         dw_ratio=words["dw_ratio"] if "dw_ratio" in acts else 1,
-        strip=optional("strip"),
+        strip=optional("strip") if large else None,
     )

@@ -278,7 +278,7 @@ def _int_range(key: Key, given: dict[str, Any]) -> Axis:
         )
     axis = IntRange(low, high, step, log)
     # Ends and one step tell all: every rule on whole numbers here is an interval or a parity.
-    for value in (low, high, min(low + step, high)):
+    for value in (low, min(low + step, high), high):
         try:
             key.read(value)
         except Unfit as error:

@@ -93,8 +93,11 @@ class DesignSpace:
             )
         return self.size, self.channels
 
-    def check_maps(self) -> None:
+    def check_maps(self, *, where: str = "") -> None:
         """Check that every stage has a map of at least one pixel.
+
+        Args:
+            where: Start of the message; the file where empty.
 
         Raises:
             SpaceError: the images are too small for the stages.
@@ -104,9 +107,10 @@ class DesignSpace:
         for values in itertools.product(*map(axis_values, self.network.values())):
             shell = shell_of(dict(zip(self.network, values, strict=True)))
             if self._least_map(shell, height, width) < 1:
+                at = where or f"{self.where}: input"
                 least = next(s for s in itertools.count(1) if self._least_map(shell, s, s))
                 raise SpaceError(
-                    f"{self.where}: input: must be at least {least} pixels wide and high for stem "
+                    f"{at}: must be at least {least} pixels wide and high for stem "
                     f"stride {shell.stride} and {len(self.stages)} stages, got {height}x{width}; "
                     "use larger images, fewer stages or a smaller stride"
                 )

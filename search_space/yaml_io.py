@@ -55,15 +55,15 @@ def load_architecture(source: str | Path) -> Architecture:
     document = _document(source)
     space = space_of(document)
     for name in space.axes():
-        raise SpaceError(
-            f"{space.where}: {name}: must be one value in a network, got an axis; "
-            "this is a space: use 'replk-search space' or '--space'"
+        document.error(
+            _place(document, name),
+            "must be one value in a network, got an axis; "
+            "this is a space: use 'replk-search space' or '--space'",
         )
     if space.size is None or space.channels is None:
         document.error(
             (), "input: must be given in a network, got none; add 'input: {channels: 3, size: 224}'"
         )
-    space.check_maps()
     return _as_written(space)
 
 
@@ -116,7 +116,7 @@ def space_of(document: Document) -> DesignSpace:
     _check_families(document, space)
     _check_branches(document, space)
     if size is not None:
-        space.check_maps()
+        space.check_maps(where=document.where(("input", "size")))
     return space
 
 
@@ -318,6 +318,15 @@ def _check_branches(document: Document, space: DesignSpace) -> None:
 def _values(axis: Axis) -> tuple[Any, ...]:
     assert not isinstance(axis, FloatRange)
     return axis.values
+
+
+def _place(document: Document, name: str) -> KeyPath:
+    """Find where the YAML says what an axis is: `stages[0].kernel` may stand in every_stage."""
+    if not name.startswith("stages["):
+        return tuple(name.split("."))
+    where, _, key = name.rpartition(".")
+    path: KeyPath = ("stages", int(where[len("stages[") : -1]), key)
+    return path if path in document.lines else ("every_stage", key)
 
 
 def _as_written(space: DesignSpace) -> Architecture:
