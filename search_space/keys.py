@@ -198,6 +198,11 @@ def read_axis(key: Key, given: Any) -> Axis:
     Raises:
         Unfit: the value is none that the key can hold.
     """
+    if isinstance(given, list):
+        try:
+            return fixed(key.read(given))
+        except Unfit as error:
+            raise Unfit(f"{error}; for several values write {{choice: [...]}}") from None
     if not isinstance(given, dict):
         return fixed(key.read(given))
     kinds = [name for name in given if name in _AXES]

@@ -52,7 +52,11 @@ UNFIT: list[tuple[str, Any, str]] = [
     ("kernel", "7", "must be a whole number, got '7'"),
     ("kernel", True, "must be a whole number, got True"),
     ("kernel", None, "must be a whole number, got None"),
-    ("kernel", [7], "must be a whole number, got [7]"),
+    (
+        "kernel",
+        [3, 7],
+        "must be a whole number, got [3, 7]; for several values write {choice: [...]}",
+    ),
     ("kernel", {"choice": [3, 12]}, "must be odd to keep the map size, got 12; nearest: 11 or 13"),
     ("kernel", {"choice": []}, "choice must be a list of at least one value, got []"),
     ("kernel", {"choice": 7}, "choice must be a list of at least one value, got 7"),
