@@ -147,8 +147,9 @@ def test_no_module_of_search_space_loads_torch() -> None:
 
 def test_help_loads_no_heavy_package() -> None:
     code = (
+        "import sys; sys.argv = ['replk-search', '--help']\n"
         "from runs.cli import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as leave:\n    assert not leave.code"
+        "try:\n    main()\nexcept SystemExit as leave:\n    assert not leave.code"
     )
     assert loaded_by(code, "torch", "optuna", "pandas", "ray", "matplotlib", "numpy") == []
 
