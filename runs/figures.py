@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
 from runs.ranking import Objective
@@ -41,8 +41,8 @@ class Theme:
     """Part of the viridis map that stands out from the ground, small to large kernel."""
 
 
-LIGHT = Theme(ground="#ffffff", ink="#1f2328", faint="#e4e7eb", trial="#a9b0b8", shades=(0.0, 0.9))
-DARK = Theme(ground="#15181c", ink="#e6e8eb", faint="#2b3037", trial="#6b737d", shades=(0.25, 1.0))
+LIGHT = Theme(ground="#ffffff", ink="#1f2328", faint="#e4e7eb", trial="#a9b0b8", shades=(0.0, 0.78))
+DARK = Theme(ground="#15181c", ink="#e6e8eb", faint="#2b3037", trial="#6b737d", shades=(0.4, 1.0))
 
 WIDE = (8.0, 5.0)
 """Width and height in inches for a file and a desktop page."""
@@ -131,7 +131,7 @@ def front_figure(
         axes.text(
             0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=theme.ink
         )
-    canvas.draw()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
     # The layout stands: later text must not move the axes from under its own place.
     figure.set_layout_engine("none")
     _number(axes, canvas, best, front_xs, front_ys, xs, ys, theme=theme)
@@ -193,6 +193,8 @@ def _limits(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    if up.column == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     if not len(ys):
         return
     # A few bad trials must not press the front against the edge; they are counted instead.

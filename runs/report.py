@@ -54,7 +54,7 @@ COMMON_COLUMNS = (
 COST_COLUMNS = (
     ("latency_ms", "latency, ms", "latency"),
     ("macs", "MMACs", "mega"),
-    ("params", "params, k", "kilo"),
+    ("params", "k params", "kilo"),
 )
 FRONT_COLUMNS = (
     ("id", "network", "text"),
@@ -116,7 +116,7 @@ def page(
         tally=_tally(facts),
         rejected=sorted(dict(facts.get("rejected") or {}).items(), key=lambda item: -item[1]),
         failures=_failures(frame),
-        noise=_noise(facts, frame),
+        proxy=_proxy(facts, frame),
         method=method(facts),
         sessions=sessions(facts),
         command=command_text(facts),
@@ -260,7 +260,7 @@ def _cell(row: pd.Series[Any], column: str, kind: str) -> str:
         low, high = row.get("latency_low_ms"), row.get("latency_high_ms")
         known = not (missing(low) or missing(high))
         return milliseconds(row[column]) + (
-            f" ({milliseconds(low)} to {milliseconds(high)})" if known else ""
+            f" ({milliseconds(low)}\u2013{milliseconds(high)})" if known else ""
         )
     return WRITERS[kind](row[column])
 
@@ -316,15 +316,22 @@ def _first_line(error: Any) -> str:
     return lines[0] if len(lines[0]) <= REASON_LETTERS else f"{lines[0][:REASON_LETTERS]}…"
 
 
-def _noise(facts: Facts, frame: pd.DataFrame) -> str:
-    """Say how far an accuracy is known, from the number of validation images alone."""
+def _proxy(facts: Facts, frame: pd.DataFrame) -> str:
+    """Say what a short training tells, and how far an accuracy is known at all."""
+    epochs = (facts.get("recipe") or {}).get("epochs")
+    length = "a few epochs" if epochs is None else plural(epochs, "epoch")
+    text = (
+        f"A training of {length} is a proxy: it orders networks by how well they begin, "
+        "which is not always how they would stand after a full training."
+    )
     images = (facts.get("data") or {}).get("val")
-    best = pd.to_numeric(frame.loc[frame["state"] == "complete", "accuracy"], errors="coerce").max()
+    complete = frame.loc[frame["state"] == "complete", "accuracy"]
+    best = float(pd.to_numeric(complete, errors="coerce").max())
     if not images or missing(best):
-        return ""
+        return text
     error = 100 * math.sqrt(max(best * (1 - best), 0.0) / images)
     return (
-        f" With {images:,} validation images the standard error of an accuracy of {share(best)} is "
-        f"{error:.1f} points, and the seed of a training adds to it:"
-        " networks that lie closer together than that are not separable by this run."
+        f"{text} With {plural(images, 'validation image')} the standard error of an accuracy of "
+        f"{share(best)} is {error:.1f} points, and the seed of a training adds to it: this run "
+        "cannot separate ranks that lie closer together than that."
     )

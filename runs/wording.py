@@ -78,7 +78,7 @@ def quantity(value: float, objective: Objective) -> str:
 
 def plural(number: float, noun: str, nouns: str | None = None) -> str:
     """Write a number with its noun."""
-    amount = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    amount = f"{number:g}" if isinstance(number, float) else f"{number:,}"
     return f"{amount} {noun if number == 1 else nouns or noun + 's'}"
 
 
@@ -116,7 +116,7 @@ def recipe_text(recipe: Facts) -> str:
     """Say how every network was trained; empty where nothing is known."""
     phrases: dict[str, Callable[[Any], str]] = {
         "epochs": lambda value: plural(value, "epoch"),
-        "batch_size": lambda value: f"in batches of {value}",
+        "batch_size": lambda value: f"batches of {value}",
         "lr": lambda value: f"AdamW with a peak learning rate of {value:g}",
         "warmup": lambda value: (
             f"warm-up over {value:.0%} of the steps, then down to 0 as a half cosine"

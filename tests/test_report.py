@@ -1,0 +1,396 @@
+"""The page of a run, read as a browser reads it: what it says, and that it loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from runs.figures import front_svg
+from runs.ranking import Objective, front, objectives_named
+from runs.report import page
+from tests.made_runs import NAMES, facts_of, failed, frame_of, rows
+
+EVIL = "<script>alert(1)</script>"
+VOID = {"meta", "link", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes, the cells of tables by caption, and the text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text = ""
+        self._open: list[str] = []
+        self._caption = ""
+        self._rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], "a tag was not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        if tag == "table":
+            self._caption, self._rows = "", []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        if tag == "table":
+            self.tables[self._caption.strip()] = self._rows
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._open:
+            return
+        self.text += data
+        if "caption" in self._open:
+            self._caption += data
+        elif "td" in self._open or "th" in self._open:
+            self._rows[-1][-1] += data.strip()
+
+    def table(self, start: str) -> list[dict[str, str]]:
+        """Give the rows of the table whose caption starts so, by heading."""
+        (found,) = (rows for caption, rows in self.tables.items() if caption.startswith(start))
+        return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def read(frame: pd.DataFrame, names: tuple[str, ...] = NAMES, **changes: Any) -> Reader:
+    objectives = objectives_named(names)
+    facts = facts_of(frame, names, **changes)
+    return Reader(page(facts, frame, front(frame, objectives), objectives))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_picture_once() -> Iterator[None]:
+    """Draw the pictures of equal trials once: they take most of the time and read no facts."""
+    drawn: dict[tuple[object, ...], str] = {}
+
+    def once(frame: pd.DataFrame, objectives: Sequence[Objective], **look: Any) -> str:
+        key = (frame.to_csv(), tuple(objectives), *look.values())
+        if key not in drawn:
+            drawn[key] = front_svg(frame, objectives, **look)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("runs.report.front_svg", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    trials = [*rows(20, t4={"state": "diverged", "accuracy": None, "val_loss": None})]
+    best = front(frame_of(trials), objectives_named(NAMES))["trial"].tolist()
+    for number in best:
+        trials[number] |= {"test_accuracy": trials[number]["accuracy"] - 0.01, "separable": True}
+    trials[best[0]]["separable"] = False
+    return frame_of([*trials, failed(20, "error: MemoryError: 9 GB\nat line 3")])
+
+
+@pytest.fixture(scope="module")
+def best(frame: pd.DataFrame) -> pd.DataFrame:
+    return front(frame, objectives_named(NAMES))
+
+
+@pytest.fixture(scope="module")
+def reader(frame: pd.DataFrame) -> Reader:
+    return read(frame)
+
+
+def test_the_page_has_no_script_and_loads_nothing(reader: Reader) -> None:
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in reader.tags}
+    for tag, attributes in reader.tags:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+        for name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert (attributes.get(name) or "data:").startswith("data:"), (tag, name)
+
+
+def test_the_style_of_the_page_loads_nothing(frame: pd.DataFrame) -> None:
+    objectives = objectives_named(NAMES)
+    html = page(facts_of(frame), frame, front(frame, objectives), objectives)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "http" not in style
+
+
+def test_the_table_of_the_front_equals_the_frame(reader: Reader, best: pd.DataFrame) -> None:
+    table = reader.table("Networks of the front")
+    assert len(best) >= 3
+    assert [row["no."] for row in table] == [str(n) for n in range(1, len(best) + 1)]
+    for shown, (_, row) in zip(table, best.iterrows(), strict=True):
+        assert shown["network"].removesuffix("recommended") == row["id"]
+        assert shown["val. accuracy"] == f"{100 * row['accuracy']:.1f}%"
+        assert shown["val. loss"] == f"{row['val_loss']:.3f}"
+        assert shown["test accuracy"] == f"{100 * row['test_accuracy']:.1f}%"
+        low, high = row["latency_low_ms"], row["latency_high_ms"]
+        interval = f"{row['latency_ms']:.3f} ({low:.3f}\u2013{high:.3f})"
+        assert shown["latency, ms (95 % interval)"] == interval
+        assert shown["MMACs"] == f"{row['macs'] / 1e6:.2f}"
+        assert shown["k params"] == f"{row['params'] / 1e3:.1f}"
+        assert shown["kernels"] == row["kernels"]
+        assert shown["depths"] == row["depths"]
+        assert shown["widths"] == row["widths"]
+        assert shown["structure"] == row["structures"]
+        for heading in ("S1", "S2", "S3", "S4"):
+            value = row[heading.lower()]
+            assert shown[heading] == ("\u2013" if pd.isna(value) else f"{value:.2f}")
+    assert [row["separable"] for row in table] == ["no"] + ["yes"] * (len(best) - 1)
+
+
+def test_one_network_is_marked_as_recommended(reader: Reader, frame: pd.DataFrame) -> None:
+    marked = [row["network"] for row in reader.table("Networks of the front")]
+    assert [text for text in marked if "recommended" in text] == [
+        f"{frame.iloc[0]['id']}recommended"
+    ]
+
+
+def test_the_ranking_follows_the_frame_and_ends_with_the_diverged(
+    reader: Reader, frame: pd.DataFrame
+) -> None:
+    table = reader.table("Trials by the first objective")
+    assert [row["rank"] for row in table] == [str(n) for n in range(1, 21)]
+    assert [row["network"].removesuffix("recommended") for row in table] == frame["id"].tolist()[
+        :20
+    ]
+    assert table[-1]["state"] == "diverged"
+    assert table[-1]["val. accuracy"] == "\u2013"
+    assert "The first 20 of 21 trials" in reader.text
+
+
+def test_the_ranking_stops_after_fifty_trials() -> None:
+    assert len(read(frame_of(rows(60))).table("Trials by the first objective")) == 50
+
+
+def test_the_answer_names_the_network_its_numbers_and_the_baseline(
+    reader: Reader, frame: pd.DataFrame
+) -> None:
+    row = frame.iloc[0]
+    answer = re.sub(r"\s+", " ", reader.text)
+    assert f"Take network {row['id']} (kernels by stage {row['kernels']})" in answer
+    assert f"{row['latency_ms']:.3f} ms for one image on this device" in answer
+    assert f"{row['params']:,} parameters, {row['accuracy']:.1%} of the validation" in answer
+    assert (
+        "Trained on for 12 epochs, it gets 90.2% of the test images right; "
+        "multinomial logistic regression on the same data gets 83.6%."
+    ) in answer
+    assert (
+        "This rests on 19 trainings of 19 distinct networks; "
+        "the search took 22 min, 2 trainings at a time."
+    ) in answer
+
+
+def test_a_network_that_loses_to_the_linear_classifier_is_called_so(frame: pd.DataFrame) -> None:
+    final = facts_of(frame)["final"] | {"test_accuracy": 0.8}
+    text = read(frame, final=final).text
+    assert "gets 83.6%, so on this data the network is not worth its cost." in text
+
+
+def test_a_run_without_a_final_training_says_so(frame: pd.DataFrame) -> None:
+    assert "It was not trained on after the search" in read(frame, final=None).text
+    final = facts_of(frame)["final"] | {"test_accuracy": None, "state": "diverged"}
+    assert "Its longer training diverged and left nothing to test" in read(frame, final=final).text
+
+
+def test_what_was_left_out_is_counted_with_its_reasons(frame: pd.DataFrame) -> None:
+    counts = {"complete": 19, "diverged": 1, "failed": 1, "duplicate": 14, "rejected": 22}
+    reader = read(frame, counts=counts)
+    tally = reader.table("Proposals of the sampler")
+    assert [row["proposals"] for row in tally] == ["19", "1", "1", "14", "22"]
+    assert reader.table("Rejected proposals") == [
+        {"proposals": "22", "constraint": "params <= 500000"}
+    ]
+    assert reader.table("Failed trials") == [{"trials": "1", "reason": "error: MemoryError: 9 GB"}]
+
+
+def test_the_hypervolume_stands_beside_its_reference_point(frame: pd.DataFrame) -> None:
+    point = {"accuracy": 0.45, "latency": 1.5}
+    text = read(frame, hypervolume=0.41234, reference_point=point).text
+    assert "Hypervolume 0.4123:" in text
+    assert "validation accuracy 45.0%, latency of the merged network 1.500 ms" in text
+
+
+def test_the_method_says_data_recipe_device_versions_and_commit(reader: Reader) -> None:
+    for said in (
+        "fashion_mnist_12k: 8,000 to train, 2,000 to validate, 2,000 to test images",
+        "sha256 bac7e2bf",
+        "2 epochs; batches of",
+        "through the merged network on 1 thread, float32",
+        "CPU, AMD EPYC, 2 cores",
+        "sampler tpe; objectives accuracy, latency; budget 20; workers 2; seed 0",
+        "828,360 distinct networks; every network meets the constraints",
+        "Python 3.12.1, torch 2.13.0, Linux",
+        "git commit 0123456789abcdef",
+        "With 2,000 validation images the standard error of an accuracy of",
+    ):
+        assert said in reader.text
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("replk-search --budget 20", "replk-search --budget 20 --seed 0"),
+        ("replk-search --seed 0", "replk-search --seed 0"),
+        ("replk-search --seed=0 --quiet", "replk-search --seed=0 --quiet"),
+        ("replk-search --out 'my --seed run'", "replk-search --out 'my --seed run' --seed 0"),
+    ],
+)
+def test_the_command_that_repeats_the_run_has_its_seed(
+    frame: pd.DataFrame, command: str, shown: str
+) -> None:
+    assert f"\n{shown}\n" in read(frame, command=command).text
+
+
+def test_uncommitted_code_and_code_without_a_clone_are_named(frame: pd.DataFrame) -> None:
+    assert "git commit 0123, with changes that were not" in read(frame, git_commit="0123+").text
+    assert "not run from a git clone" in read(frame, git_commit=None).text
+
+
+def test_a_resumed_run_lists_its_sessions_and_does_not_claim_the_last_ones_time(
+    frame: pd.DataFrame,
+) -> None:
+    sessions = [{"started": "2026-01-02", "budget": n, "command": "a"} for n in (10, 20)]
+    reader = read(frame, sessions=sessions)
+    assert [row["budget"] for row in reader.table("Sessions")] == ["10", "20"]
+    assert [row["workers"] for row in reader.table("Sessions")] == ["\u2013", "\u2013"]
+    assert "the search took" not in reader.text
+    assert "one after the other they would take 3 min" in reader.text
+
+
+def test_names_from_outside_are_shown_as_text_everywhere(frame: pd.DataFrame) -> None:
+    data = facts_of(frame)["data"] | {"name": EVIL, "classes": [EVIL, "b"], "source": EVIL}
+    changed = frame.assign(
+        id=frame["id"].where(frame["rank"] != 1, EVIL),
+        error=frame["error"].where(frame["state"] != "failed", EVIL),
+    )
+    reader = read(
+        changed,
+        name=EVIL,
+        data=data,
+        command=EVIL,
+        platform=EVIL,
+        git_commit=EVIL,
+        rejected={EVIL: 1},
+        device={"name": EVIL},
+        versions={EVIL: EVIL},
+        sessions=[{"started": EVIL, "command": EVIL}] * 2,
+    )
+    assert "script" not in {tag for tag, _ in reader.tags}
+    assert reader.text.count(EVIL) >= 15
+    for name in ("Failed trials", "Rejected proposals", "Sessions", "Networks of the front"):
+        assert EVIL in str(reader.table(name)), name
+
+
+def test_every_picture_is_an_svg_with_a_text_for_those_who_do_not_see_it(reader: Reader) -> None:
+    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
+    assert [picture["class"] for picture in pictures] == [
+        *("light wide", "light narrow"),
+        *("dark wide", "dark narrow"),
+    ]
+    for picture in pictures:
+        assert str(picture["alt"]).startswith("Scatter plot of validation accuracy over latency")
+        head, coded = str(picture["src"]).split(",")
+        assert head == "data:image/svg+xml;base64"
+        drawn = ElementTree.fromstring(base64.b64decode(coded))
+        assert drawn.tag.endswith("}svg")
+        assert not [node for node in drawn.iter() if str(node.tag).endswith("script")]
+
+
+def test_tables_have_captions_scopes_and_a_box_to_scroll_in(reader: Reader) -> None:
+    tags = [tag for tag, _ in reader.tags]
+    assert tags.count("caption") == tags.count("table") == len(reader.tables)
+    assert all("scope" in attributes for tag, attributes in reader.tags if tag == "th")
+    boxes = [attributes for _, attributes in reader.tags if attributes.get("class") == "scroll"]
+    assert len(boxes) == tags.count("table")
+    identifiers = {attributes.get("id") for _, attributes in reader.tags}
+    assert {box["aria-labelledby"] for box in boxes} <= identifiers
+
+
+def test_identifiers_of_the_page_are_unique(reader: Reader) -> None:
+    identifiers = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+@pytest.mark.parametrize(
+    "names", [("accuracy",), ("val_loss", "params"), ("accuracy", "latency", "macs")]
+)
+def test_other_objectives_make_a_page(names: tuple[str, ...]) -> None:
+    frame = frame_of(rows(8), names)
+    reader = read(frame, names)
+    ids = front(frame, objectives_named(names))["id"].tolist()
+    shown = reader.table("Networks of the front")
+    assert [row["network"].removesuffix("recommended") for row in shown] == ids
+
+
+def test_a_run_without_trials_makes_a_page() -> None:
+    reader = read(frame_of([]))
+    assert "No training was complete, so there is no network to recommend." in reader.text
+    assert "This rests on 0 trainings of 0 distinct networks" in reader.text
+    assert "No trial has a place in the ranking." in reader.text
+    assert "Hypervolume" not in reader.text
+
+
+def test_a_run_in_which_everything_failed_says_why() -> None:
+    trials = [failed(0, "killed: no memory"), failed(1, None), failed(2, "killed: no memory")]
+    reader = read(frame_of(trials))
+    assert "there is no front" in reader.text
+    assert reader.table("Failed trials") == [
+        {"trials": "2", "reason": "killed: no memory"},
+        {"trials": "1", "reason": "no reason was recorded"},
+    ]
+
+
+def test_a_run_of_one_trial_makes_a_page() -> None:
+    reader = read(frame_of(rows(1)))
+    assert "This rests on 1 training of 1 distinct network;" in reader.text
+    assert "The first 1 of 1 trials" in reader.text
+
+
+def test_a_diverged_network_is_never_the_answer() -> None:
+    reader = read(frame_of(rows(1, t0={"state": "diverged", "accuracy": None, "val_loss": None})))
+    assert "there is no network to recommend" in reader.text
+    assert reader.table("Trials by the first")[0]["state"] == "diverged"
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_missing_values_are_dashes(nothing: float | None) -> None:
+    hidden = ("val_loss", "latency_low_ms", "s1", "s2", "s3", "s4", "macs_train", "seconds")
+    (row,) = read(frame_of(rows(1, t0=dict.fromkeys(hidden, nothing)))).table("Networks of")
+    for heading in ("val. loss", "test accuracy", "separable", "S1", "S2", "S3", "S4"):
+        assert row[heading] == "\u2013"
+    assert re.fullmatch(r"0\.\d{3}", row["latency, ms (95 % interval)"])
+
+
+def test_facts_that_nobody_knows_are_left_out(frame: pd.DataFrame) -> None:
+    objectives = objectives_named(NAMES)
+    bare = Reader(page({}, frame, front(frame, objectives), objectives))
+    assert "None" not in bare.text
+    assert "nan" not in bare.text
+    assert len(bare.table("Networks of the front")) >= 3
+    nothing = dict.fromkeys(facts_of(frame))
+    assert "None" not in Reader(page(nothing, frame, front(frame, objectives), objectives)).text
+
+
+def test_the_page_of_two_hundred_trials_is_less_than_a_megabyte() -> None:
+    frame, objectives = frame_of(rows(200)), objectives_named(NAMES)
+    html = page(facts_of(frame), frame, front(frame, objectives), objectives)
+    assert 100_000 < len(html.encode()) < 1_000_000
+
+
+def test_numpy_values_are_written_as_plain_ones(frame: pd.DataFrame) -> None:
+    text = read(frame, hypervolume=np.float64(0.5), spent=np.int64(1200)).text
+    assert "Hypervolume 0.5000" in text
+    assert "This rests on 1,200 trainings" in text
