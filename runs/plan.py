@@ -17,10 +17,10 @@ import torch
 import yaml
 
 from evaluators.training import Recipe
-from runs.objective import DataSource
+from runs.images import DataSource
 from runs.records import write_atomic
 from search_space.architecture import Architecture
-from search_space.errors import RunError, SpaceError
+from search_space.errors import ReplkError, RunError, shown
 from search_space.space import DesignSpace
 from search_space.yaml_io import parse_space
 
@@ -56,7 +56,7 @@ class Plan:
     recipe: Recipe
     data: DataSource
     facts: dict[str, Any]
-    """What was found when the run began: data and its hash, device, versions, command, git commit."""
+    """What was found when the run began: data, device, versions, command, git commit."""
 
     @property
     def num_classes(self) -> int:
@@ -82,9 +82,7 @@ class Plan:
                 k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.settings).items()
             },
             "recipe": asdict(self.recipe),
-            "data_source": {
-                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.data).items()
-            },
+            "data_source": self.data.fields(),
             "input": {"channels": channels, "size": list(size)},
             "facts": self.facts,
             "space": dict(self.space.document),
@@ -122,25 +120,27 @@ def load_plan(directory: Path) -> Plan:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         settings = document["settings"]
-        source = document["data_source"]
-        image = document["input"]
-        space = parse_space(yaml.safe_dump(document["space"]), name=f"{path} (space)")
+        image, written = document["input"], document["space"]
+        space = parse_space(yaml.safe_dump(written), name=f"{path} (space)")
+        # A space without a name was called after its file.
+        space = replace(space, name=document["name"], document=written)
         return Plan(
             space=space.bound(size=tuple(image["size"]), channels=image["channels"]),
             settings=Settings(**{**settings, "objectives": tuple(settings["objectives"])}),
             recipe=Recipe(**document["recipe"]),
-            data=DataSource(
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in source.items()},
-            ),
+            data=DataSource.from_fields(document["data_source"]),
             facts=document["facts"],
         )
     except OSError as error:
         raise RunError(
-            f"{path}: must be a file that can be read, {error.strerror}; is {directory} the directory of a run?"
+            f"{path}: must be a file that can be read, {error.strerror}; "
+            f"is {directory} the directory of a run?"
         ) from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, SpaceError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, ReplkError) as error:
+        said = " ".join(str(error).split())
         raise RunError(
-            f"{path}: must be as the search wrote it, got {type(error).__name__}: {error}; restore it from a copy"
+            f"{path}: must be as the search wrote it, got {type(error).__name__}: {said}; "
+            "delete it and resume the run: its record holds a copy"
         ) from error
 
 
@@ -167,18 +167,19 @@ def resolved_device(device: str) -> str:
         return "cuda" if count else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
-        raise RunError(f"--device: must be auto, cpu, cuda or cuda:N, got {device!r}")
+        raise RunError(f"--device: must be auto, cpu, cuda or cuda:N, got {shown(device)}")
     if kind == "cuda" and int(index or 0) >= count:
         raise RunError(
-            f"--device: must be a GPU of this machine, got {device!r}, torch sees {count}; use cpu, or install torch's CUDA build"
+            f"--device: must be a GPU of this machine, got {device!r}, torch sees {count}; "
+            "use cpu, or install torch's CUDA build"
         )
     return device
 
 
 def default_workers(device: str) -> int:
-    """Give the number of trials at a time that is fastest: one a core on CPU, one a GPU on CUDA.
+    """Give the number of trials at a time that is fastest: one a CPU core, or one a GPU.
 
-    One thread for each of two trainings beat two threads for one by 1.2 to 1.6 (torch 2.13, 2 cores).
+    Two trainings of one thread each beat one of two threads by 1.2 to 1.6 (torch 2.13, 2 cores).
     """
     if device != "cpu":
         return max(1, torch.cuda.device_count()) if device == "cuda" else 1
@@ -188,7 +189,7 @@ def default_workers(device: str) -> int:
 
 
 def git_commit() -> str | None:
-    """Give the commit of the code that runs, with `+` where it was changed; None outside a clone."""
+    """Give the commit of the code that runs, `+` where it was changed; None outside a clone."""
     home = Path(__file__).parent
 
     def git(*words: str) -> str:
