@@ -206,6 +206,20 @@ def test_a_shared_word_of_branches_waits_for_the_stage_that_uses_it() -> None:
     ]
 
 
+def test_a_shared_placement_waits_for_a_stage_deep_enough_to_tell_it() -> None:
+    # L and LS are one over a single block; a 3x3 in the second stage leaves them untold.
+    space = space_of(
+        "{depth: 1, width: 8, kernel: 7, dilations: {choice: [none, [[5, 1]]]}},"
+        "{depth: 2, width: 8, kernel: {choice: [3, 7]}, dilations: none}",
+        more="shared: {placement: {choice: [L, LS]}}",
+    )
+    asked = {p.picks[1]: {name for name, _ in p.picks[2:]} for p in paths(space)}
+    assert asked == {
+        ("stages[1].kernel", 3): set(),
+        ("stages[1].kernel", 7): {"shared.placement"},
+    }
+
+
 def test_a_stage_may_have_its_own_key_beside_a_shared_one() -> None:
     space = space_of(
         "{depth: 1, width: 8, kernel: 7}, {depth: 1, width: 8, kernel: 3, structure: se}",
