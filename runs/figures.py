@@ -128,13 +128,15 @@ def front_figure(
     _limits(axes, xs, ys, front_ys, up=up, log=across is not None, ink=theme.ink)
     _labels(axes, across, up, title=title, theme=theme)
     if not len(complete):
+        axes.set(xticks=[], yticks=[])
         axes.text(
             0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=theme.ink
         )
     figure.draw_without_rendering()
     # The layout stands: later text must not move the axes from under its own place.
     figure.set_layout_engine("none")
-    _number(axes, canvas, best, front_xs, front_ys, xs, ys, theme=theme)
+    points = np.column_stack([front_xs, front_ys])
+    _number(axes, canvas, best, points, np.column_stack([xs, ys]), theme=theme)
     return figure
 
 
@@ -223,11 +225,8 @@ def _limits(
 def _labels(
     axes: Axes, across: Objective | None, up: Objective, *, title: str, theme: Theme
 ) -> None:
-    def named(objective: Objective) -> str:
-        return f"{objective.label} ({objective.unit})" if objective.unit else objective.label
-
-    axes.set_xlabel(named(across) if across else "trial", color=theme.ink)
-    axes.set_ylabel(named(up), color=theme.ink)
+    axes.set_xlabel(_with_unit(across) if across else "trial", color=theme.ink)
+    axes.set_ylabel(_with_unit(up), color=theme.ink)
     if title:
         axes.set_title(title, color=theme.ink, fontsize=11, loc="left", parse_math=False)
     axes.grid(color=theme.faint, linewidth=0.8, zorder=0)
@@ -236,7 +235,7 @@ def _labels(
         spine.set_visible(name in {"left", "bottom"})
         spine.set_color(theme.ink)
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
+    if len(handles) > 1:
         axes.legend(
             handles,
             labels,
@@ -252,30 +251,52 @@ def _number(
     axes: Axes,
     canvas: FigureCanvasAgg,
     best: pd.DataFrame,
-    xs: Floats,
-    ys: Floats,
-    all_xs: Floats,
-    all_ys: Floats,
+    points: Floats,
+    cloud: Floats,
     *,
     theme: Theme,
 ) -> None:
-    """Write number and kernels beside each front point where nothing lies under the text."""
-    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-    scale = canvas.figure.dpi / 72
-    centres = axes.transData.transform(np.column_stack([xs, ys])) if len(xs) else np.empty((0, 2))
-    taken = [
-        Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in centres
-    ]
-    if legend := axes.get_legend():
-        taken.append(legend.get_window_extent(renderer))
-    inside = axes.get_window_extent(renderer)
-    dots = axes.transData.transform(np.column_stack([all_xs, all_ys])) if len(all_xs) else centres
-    dots = dots[np.isfinite(dots).all(axis=1)]
-    for number, (x, y) in enumerate(zip(xs, ys, strict=True), start=1):
-        kernels = best["kernels"].iloc[number - 1]
-        texts = [str(number)] if pd.isna(kernels) else [f"{number}: {kernels}", str(number)]
-        _place(axes, (x, y), texts, taken, dots, inside, renderer, theme=theme)
+    """Write number and kernels beside each front point, at the place that hides least.
 
+    Args:
+        axes: where the front is drawn.
+        canvas: its canvas; the layout must stand.
+        best: the front.
+        points: (front, 2) its coordinates.
+        cloud: (trials, 2) coordinates of the grey points.
+        theme: colours.
+    """
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    centres = axes.transData.transform(points)
+    point_px = canvas.figure.dpi / 72
+    # Texts keep off each other, the front's points and intervals, the legend and the count below.
+    taken = [Bbox([centre - 4 * point_px, centre + 4 * point_px]) for centre in centres]
+    for bars in axes.containers:
+        for path in bars[2][0].get_paths():
+            ends = axes.transData.transform(path.vertices)
+            taken.append(Bbox([ends.min(axis=0) - point_px, ends.max(axis=0) + point_px]))
+    for artist in (axes.get_legend(), *axes.texts):
+        if artist:
+            taken.append(artist.get_window_extent(renderer))
+    # They may lie over grey points and the line, but the place with the fewest wins.
+    crossed = [axes.transData.transform(cloud)]
+    for line in axes.lines:
+        # Ten places on each stretch of the line stand for it.
+        corners = axes.transData.transform(line.get_path().vertices)
+        share = np.linspace(0, 1, 10)[:, None, None]
+        crossed.append((corners[:-1] + share * np.diff(corners, axis=0)).reshape(-1, 2))
+    inside = axes.get_window_extent(renderer)
+    for number, (point, kernels) in enumerate(zip(points, best["kernels"], strict=True), start=1):
+        texts = [str(number)]
+        if len(points) <= _MOST_TEXTS and not pd.isna(kernels):
+            texts.insert(0, f"{number}: {kernels}")
+        for text in texts:
+            if _place(axes, point, text, taken, np.concatenate(crossed), inside, renderer, theme):
+                break
+
+
+_MOST_TEXTS = 20
+"""Points of a front up to which each carries its kernels; a longer one has numbers alone."""
 
 # Places for a label around its point: offset in points, horizontal and vertical alignment.
 _PLACES = [
@@ -285,53 +306,54 @@ _PLACES = [
     (6.0, 6.0, "left", "bottom"),
     (6.0, -6.0, "left", "top"),
     (0.0, -8.0, "center", "top"),
+    (-6.0, -6.0, "right", "top"),
 ]
 
 
 def _place(
     axes: Axes,
-    point: tuple[float, float],
-    texts: list[str],
+    point: Floats,
+    text: str,
     taken: list[Bbox],
-    dots: npt.NDArray[Any],
+    crossed: Floats,
     inside: Bbox,
     renderer: Any,
-    *,
     theme: Theme,
-) -> None:
-    for text in texts:
-        choices: list[tuple[int, int, Annotation, Bbox]] = []
-        for dx, dy, ha, va in _PLACES:
-            label = axes.annotate(
-                text,
-                point,
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha=ha,
-                va=va,
-                fontsize=8,
-                color=theme.ink,
-                zorder=5,
-                parse_math=False,
-            )
-            box = label.get_window_extent(renderer)
-            free = (
-                inside.x0 <= box.x0
-                and box.x1 <= inside.x1
-                and inside.y0 <= box.y0
-                and box.y1 <= inside.y1
-                and not any(box.overlaps(other) for other in taken)
-            )
-            label.remove()
-            if free:
-                # Grey dots may lie under a text, but the place with the fewest wins.
-                under = int(((dots >= box.min) & (dots <= box.max)).all(axis=1).sum())
-                choices.append((under, len(choices), label, box))
-        if choices:
-            _, _, label, box = min(choices, key=lambda choice: choice[:2])
-            axes.add_artist(label)
-            taken.append(box)
-            return
+) -> bool:
+    """Write a text beside its point and note its box in `taken`; False where there is no room."""
+    choices: list[tuple[int, int, Annotation, Bbox]] = []
+    for dx, dy, ha, va in _PLACES:
+        label = axes.annotate(
+            text,
+            (point[0], point[1]),
+            xytext=(dx, dy),
+            textcoords="offset points",
+            ha=ha,
+            va=va,
+            fontsize=8,
+            color=theme.ink,
+            zorder=5,
+            parse_math=False,
+            bbox={"facecolor": theme.ground, "alpha": 0.7, "linewidth": 0, "pad": 0.5},
+        )
+        box = label.get_window_extent(renderer)
+        label.remove()
+        held = inside.containsx(box.x0) and inside.containsx(box.x1)
+        held = held and inside.containsy(box.y0) and inside.containsy(box.y1)
+        if held and not any(box.overlaps(other) for other in taken):
+            under = int(((crossed >= box.min) & (crossed <= box.max)).all(axis=1).sum())
+            choices.append((under, len(choices), label, box))
+    if not choices:
+        return False
+    _, _, label, box = min(choices, key=lambda choice: choice[:2])
+    axes.add_artist(label)
+    taken.append(box.padded(2))
+    return True
+
+
+def _with_unit(objective: Objective) -> str:
+    known = not objective.unit or objective.unit in objective.label
+    return objective.label if known else f"{objective.label} ({objective.unit})"
 
 
 def _short(value: float, _position: int | None = None) -> str:

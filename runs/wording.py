@@ -73,7 +73,11 @@ def quantity(value: float, objective: Objective) -> str:
         return share(value)
     if objective.column == "latency_ms":
         return f"{milliseconds(value)} ms"
-    return f"{fixed(value, 0)} {objective.unit}" if objective.unit else fixed(value, 3)
+    if not objective.unit:
+        return fixed(value, 3)
+    # Its label may end in the unit already, as in "parameters of the merged network".
+    unit = "" if objective.unit in objective.label else f" {objective.unit}"
+    return f"{fixed(value, 0)}{unit}"
 
 
 def plural(number: float, noun: str, nouns: str | None = None) -> str:
