@@ -1,1 +1,4 @@
-"""A search from the outside: command line, records, workers, ranking, report. Nothing imports this package."""
+"""A search from the outside: command line, records, workers, ranking, report.
+
+Nothing imports this package.
+"""

@@ -31,7 +31,7 @@ _BY_COST = ("none", "se", "depthwise", "pointwise", "bottleneck")
 
 
 class Chooser:
-    """Stands in for an Optuna trial and decides by a preference; keeps what Optuna must know of it."""
+    """Stands in for an Optuna trial, decides by a preference, and keeps what Optuna must know."""
 
     def __init__(self, prefer: Prefer) -> None:
         self.prefer = prefer

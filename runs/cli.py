@@ -1,19 +1,21 @@
-"""The command line. Each command imports its module inside its function, so that `--help` is instant."""
+"""The command line; each command imports its module in its function, so `--help` is instant."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from search_space.errors import ReplkError
+from search_space.errors import ReplkError, nearest
 
 INTERRUPTED = 130
 
@@ -22,7 +24,7 @@ OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks
 
 
 class SearchByDefault(click.Group):
-    """A group whose options without a command are those of `search`: `replk-search --budget 200`."""
+    """A group whose options without a command are those of `search`: `replk-search --quiet`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `search` before arguments that begin with one of its options."""
@@ -33,6 +35,15 @@ class SearchByDefault(click.Group):
         ):
             args = ["search", *args]
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one may have been meant."""
+        if args and self.get_command(ctx, args[0]) is None:
+            hint = nearest(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"command: must be known, got {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -87,7 +98,8 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
 )
 @click.option(
     "--data",
-    help="Shipped Fashion-MNIST by default; cifar10, cifar100, fashionmnist, a folder, or an .npz file.",
+    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file.  "
+    "[default: the shipped part of Fashion-MNIST]",
 )
 @click.option(
     "--data-root",
@@ -169,8 +181,12 @@ def search(
     from runs.plan import Settings, default_workers, resolved_device
 
     device = resolved_device(device)
-    changed = {"epochs": epochs, "batch_size": batch_size}
-    plan = session.plan_run(
+    recipe = Recipe()
+    if epochs is not None:
+        recipe = replace(recipe, epochs=epochs)
+    if batch_size is not None:
+        recipe = replace(recipe, batch_size=batch_size)
+    plan, images = session.plan_run(
         space=space,
         data=data,
         root=data_root,
@@ -185,14 +201,15 @@ def search(
             latency_batch=latency_batch,
             keep_weights=keep_weights,
         ),
-        recipe=Recipe(**{name: value for name, value in changed.items() if value is not None}),
+        recipe=recipe,
         arguments=sys.argv[1:],
     )
     directory = session.run_directory(out, plan.space.name)
     if dry_run:
-        click.echo("\n".join(session.rehearse(plan, directory)))
+        for line in session.rehearse(plan, directory):
+            click.echo(line)
     else:
-        session.begin(plan, directory, quiet=quiet)
+        session.begin(plan, images, directory, quiet=quiet)
 
 
 @cli.command()
@@ -248,7 +265,7 @@ def space(
     samples: int,
     seed: int,
 ) -> None:
-    """Show a space: its axes, its size, what its constraints leave, what it wastes, some samples."""
+    """Show a space: axes, size, what its constraints leave, what it wastes, some samples."""
     from runs.describe import space_page
 
     click.echo(
@@ -312,7 +329,11 @@ def profile(
 
 
 def run(action: Callable[[], Any]) -> int:
-    """Run a command and give its exit code: 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    """Run a command and give its exit code.
+
+    Returns:
+        0 done, 1 the work failed, 2 the user's mistake, 130 interrupted.
+    """
     try:
         action()
     except ReplkError as error:
@@ -342,4 +363,8 @@ def main() -> NoReturn:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # A scheduler's SIGTERM ends a search as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no UTF-8 shows an escape where it lacks a letter.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(lambda: cli.main(prog_name="replk-search", standalone_mode=False)))

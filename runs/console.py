@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,20 +36,32 @@ FAILED_SHOWN = 3
 """Reasons of failed trials at the end."""
 
 
+class _Terminal(Terminal):
+    """A terminal whose reader may leave: the search goes on, its results are in files."""
+
+    def on_broken_pipe(self) -> None:
+        """Show nothing more."""
+        self.quiet = True
+        # What is still in Python's buffer must have somewhere to go at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class Console:
     """Shows one session of a search; use it as a context manager."""
 
     def __init__(
         self, total: int, *, workers: int, quiet: bool = False, terminal: Terminal | None = None
     ) -> None:
-        """Show a search of `total` trainings, `workers` at a time; `quiet` shows the results only."""
+        """Show a search of `total` trainings, `workers` at a time; `quiet`: the results only."""
         self.total = total
         self.workers = workers
         self.quiet = quiet
-        self.terminal = terminal or Terminal(highlight=False)
+        self.terminal = terminal or _Terminal(highlight=False)
         if not self.terminal.is_terminal:
             # A file or a pipe has no width of its own; a table must not be cut there.
-            self.terminal = Terminal(file=self.terminal.file, highlight=False, width=PLAIN_WIDTH)
+            self.terminal = _Terminal(file=self.terminal.file, highlight=False, width=PLAIN_WIDTH)
         self.finished = 0
         self.before = 0
         self.tally: Counter[str] = Counter()
@@ -110,9 +124,8 @@ class Console:
         self._last.append(row)
         self._count(row)
         if self._live is None:
-            self._say(
-                f"{self.finished:>{len(str(self.total))}}/{self.total}  {row_text(row)}  {self._left()}"
-            )
+            at = f"{self.finished:>{len(str(self.total))}}/{self.total}"
+            self._say(f"{at}  {row_text(row)}  {self._left()}".rstrip())
 
     def counts(self, counts: Counter[str]) -> None:
         """Take in trials by state, duplicates and rejected ones included."""
@@ -170,7 +183,8 @@ class Console:
             Text(f"best {self.best['accuracy']:.1%}" if self.best else ""),
             Text(refused, style="dim"),
         )
-        lines: list[Text] = [Text(row_text(row)) for row in self._last]
+        # One line each: a row that wraps would make the table jump.
+        lines = [Text(row_text(row), no_wrap=True, overflow="ellipsis") for row in self._last]
         for number, (name, metrics) in sorted(self._running.items()):
             step, total = metrics.get("step", 0), metrics.get("total_steps", 0)
             at = f"step {step}/{total}  loss {metrics['loss']:.3f}" if total else "starting"
@@ -189,7 +203,10 @@ def row_text(row: dict[str, Any]) -> str:
         if row["state"] == "diverged"
         else f"{row['accuracy']:6.1%}  loss {row['val_loss']:.3f}"
     )
-    return f"{start}{score}  {row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.0f} k  {kernels}"
+    costs = (
+        f"{row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.1f} k"
+    )
+    return f"{start}{score}  {costs}  {kernels}"
 
 
 def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
@@ -198,9 +215,8 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
     refused = [
         f"{counts.get(key, 0)} {key}" for key in ("duplicate", "rejected", "failed", "diverged")
     ]
-    lines = [
-        f"{facts['spent']} trainings of {facts['distinct']} distinct networks; {', '.join(refused)}."
-    ]
+    spent, distinct = facts["spent"], facts["distinct"]
+    lines = [f"{spent} trainings of {distinct} distinct networks; {', '.join(refused)}."]
     reasons = Counter(
         str(error).splitlines()[0] for error in frame.loc[frame["state"] == "failed", "error"]
     )
@@ -211,14 +227,15 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
         return [*lines, "No training was complete, so there is nothing to recommend."]
     row = frame[frame["id"] == facts["recommended"]].iloc[0]
     lines.append(
-        f"Recommended: {row['id']}, {row['accuracy']:.1%} of the validation images after its short training, "
-        f"{row['latency_ms']:.3f} ms, {row['params']:,} parameters."
+        f"Recommended: {row['id']}, {row['accuracy']:.1%} of the validation images after its short "
+        f"training, {row['latency_ms']:.3f} ms, {row['params']:,} parameters."
     )
     if facts["final"] is not None and facts["final"]["test_accuracy"] is not None:
         final = facts["final"]
         lines.append(
-            f"Trained on for {final['epochs']:g} epochs it has {final['test_accuracy']:.1%} of the test images; "
-            f"multinomial logistic regression on the same data {final['baseline_test_accuracy']:.1%}."
+            f"Trained on for {final['epochs']:g} epochs it has {final['test_accuracy']:.1%} of the "
+            "test images; multinomial logistic regression on the same data "
+            f"{final['baseline_test_accuracy']:.1%}."
         )
     return lines
 
@@ -232,7 +249,7 @@ def duration(seconds: float) -> str:
 
 def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    columns = {
+    columns: dict[str, Callable[[Any], Any]] = {
         "rank": lambda row: _text(row["rank"], "d"),
         "id": lambda row: row["id"],
         "accuracy": lambda row: _text(row["accuracy"], ".1%"),

@@ -19,7 +19,7 @@ from runs.history import History
 from runs.plan import load_plan, resolved_device
 from runs.ranking import kernels_text
 from runs.records import RECORD_NAME, read_events
-from runs.search import measures
+from runs.search import first_device, measures
 from search_space.acceptance import acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -27,6 +27,13 @@ from search_space.errors import RunError, nearest
 from search_space.yaml_io import load_architecture, load_space
 
 PUBLISHED_CLASSES = 1000
+COUNTS = {
+    "parameters": "params",
+    "MACs": "macs",
+    "fvcore total": "fvcore_total",
+    "torch / 2": "meta_macs",
+}
+"""What a profile counts of both forms: label and first part of the key."""
 
 
 def space_page(
@@ -81,7 +88,8 @@ def space_page(
     if drawn:
         lines += [
             "",
-            f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  {'parameters':>10}  {'MACs':>12}",
+            f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  "
+            f"{'parameters':>10}  {'MACs':>12}",
         ]
         lines += [_sample_line(network, classes) for network in drawn]
     return "\n".join(lines)
@@ -107,8 +115,8 @@ def profiled(
         batch_size: images of a measured batch.
 
     Returns:
-        Parameters and MACs in closed form, fvcore's totals and what it could not count, torch's count on
-        the meta device, dead taps, compliance, and the latency where it was asked for.
+        Parameters and MACs in closed form, fvcore's totals and what it could not count, torch's
+        count on the meta device, dead taps, compliance, and the latency where it was asked for.
 
     Raises:
         ReplkError: there is no such network, or it does not fit the input.
@@ -156,28 +164,31 @@ def profile_page(facts: dict[str, Any]) -> str:
     scores = "  ".join(
         f"{k.upper()} {'NA' if v is None else f'{v:.2f}'}" for k, v in facts["compliance"].items()
     )
+    channels, classes = facts["input"]["channels"], facts["classes"]
     lines = [
-        f"{facts['name']} ({facts['id']}), input {height}x{width}x{facts['input']['channels']}, {facts['classes']} classes",
+        f"{facts['name']} ({facts['id']}), input {height}x{width}x{channels}, {classes} classes",
         f"kernels      {facts['kernels']}   depth {facts['depth']}",
         "",
         f"{'':12} {'training form':>18} {'merged':>18}",
-        f"{'parameters':12} {facts['params_train']:>18,} {facts['params_merged']:>18,}",
-        f"{'MACs':12} {facts['macs_train']:>18,} {facts['macs_merged']:>18,}",
-        f"{'fvcore total':12} {facts['fvcore_total_train']:>18,} {facts['fvcore_total_merged']:>18,}",
-        f"{'torch / 2':12} {facts['meta_macs_train']:>18,} {facts['meta_macs_merged']:>18,}",
+        *(
+            f"{label:12} {facts[f'{key}_train']:>18,} {facts[f'{key}_merged']:>18,}"
+            for label, key in COUNTS.items()
+        ),
         "",
-        "MACs are multiply-adds of convolutions, linear layers and matrix products for one image; fvcore's total adds",
-        "norms and pooling as it counts them, and counts as zero: "
+        "MACs are multiply-adds of convolutions, linear layers and matrix products for one image;",
+        "fvcore's total adds norms and pooling as it counts them, and counts as zero: "
         + ", ".join(sorted(facts["uncounted"])),
-        f"activations  {facts['activations']:,} outputs of the merged network's convolutions and linear layers",
+        f"activations  {facts['activations']:,} outputs of the merged network's convolutions and "
+        "linear layers",
         f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
         f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
     ]
     if "latency" in facts:
         measured = facts["latency"]
+        low, high = measured["low_ms"], measured["high_ms"]
         lines.append(
-            f"latency      {measured['median_ms']:.3f} ms [{measured['low_ms']:.3f}, {measured['high_ms']:.3f}] "
-            f"for a batch of {measured['batch_size']}, merged, channels last, on {measured['device']['name']}"
+            f"latency      {measured['median_ms']:.3f} ms [{low:.3f}, {high:.3f}] for a batch of "
+            f"{measured['batch_size']}, merged, channels last, on {measured['device']['name']}"
         )
     return "\n".join(lines)
 
@@ -194,7 +205,8 @@ def find_network(name: str) -> tuple[Architecture, int]:
         found = {trial.id: trial.architecture for trial in trials}
         if path.name not in found:
             raise RunError(
-                f"{name}: must name a network of the run {path.parent}, got {path.name!r}; {nearest(path.name, list(found)[:20])}"
+                f"{name}: must name a network of the run {path.parent}, got {path.name!r}; "
+                f"{nearest(path.name, list(found)[:20])}"
             )
         return found[path.name], load_plan(path.parent).num_classes
     return load_architecture(name), PUBLISHED_CLASSES
@@ -203,7 +215,7 @@ def find_network(name: str) -> tuple[Architecture, int]:
 def _latency(
     network: Architecture, classes: int, *, device: str, batch_size: int
 ) -> dict[str, Any]:
-    device = "cuda:0" if device == "cuda" else device
+    device = first_device(device)
     merged = merge_network(build_network(network, classes).eval())
     (measured,) = measure_latency(
         [merged],

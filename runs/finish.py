@@ -14,21 +14,22 @@ from typing import Any
 import pandas as pd
 
 from runs.history import History, Trial
+from runs.jobs import JobKey, OnProgress, Slots, memory_limit, several, single
 from runs.objective import (
     LatencyJob,
-    TestJob,
+    ScoreJob,
     TrainJob,
     fit_baseline,
     measure_networks,
-    test_networks,
+    score_networks,
     train_network,
     training_seed,
 )
 from runs.plan import Plan
 from runs.ranking import Objective, front, objectives_named, rank, trials_frame
 from runs.records import Records
-from runs.search import latency_fields, memory_limit, several, single, weights_path
-from runs.workers import Job, Pool
+from runs.search import first_device, latency_fields, weights_path
+from runs.workers import Job
 
 FRONT_BUDGET_S = 1.0
 """Seconds of measurement for each network of the front."""
@@ -42,14 +43,13 @@ FINAL_REPEAT = 1_000_000
 """Repeat number that seeds final trainings: used for nothing else."""
 
 Note = Callable[[str], None]
-OnProgress = Callable[[dict[str, Any]], None]
 
 
 class Finish:
     """The closing steps of one run."""
 
     def __init__(
-        self, plan: Plan, records: Records, pool: Pool, *, note: Note, on_progress: OnProgress
+        self, plan: Plan, records: Records, pool: Slots, *, note: Note, on_progress: OnProgress
     ) -> None:
         self.plan = plan
         self.records = records
@@ -92,13 +92,13 @@ class Finish:
         measured = single(
             self.pool,
             Job(
-                key="front",
+                key=JobKey(kind="latency"),
                 function=measure_networks,
                 payload=LatencyJob(
                     architectures=tuple(trial.architecture for trial in trials),
                     reference=self.plan.reference,
                     num_classes=self.plan.num_classes,
-                    device=self.plan.settings.device,
+                    device=first_device(self.plan.settings.device),
                     batch_size=self.plan.settings.latency_batch,
                     run=str(self.records.directory),
                     budget_s=FRONT_BUDGET_S,
@@ -119,16 +119,28 @@ class Finish:
         trials = [trial for trial in self.front() if self._weights(trial).exists()]
         if not trials:
             return {"accuracies": {}}
-        job = TestJob(
-            networks=tuple((trial.architecture, str(self._weights(trial))) for trial in trials),
-            data=self.plan.data,
-            device=self.plan.settings.device,
-        )
-        accuracies = single(self.pool, Job(key="test", function=test_networks, payload=job))
-        return {"accuracies": {str(t.number): a for t, a in zip(trials, accuracies, strict=True)}}
+        shares = min(len(trials), self.plan.settings.workers)
+        jobs = []
+        for share in range(shares):
+            part = trials[share::shares]
+            payload = ScoreJob(
+                networks=tuple((trial.architecture, str(self._weights(trial))) for trial in part),
+                data=self.plan.data,
+                device=first_device(self.plan.settings.device),
+            )
+            key = JobKey(kind="test", trials=tuple(trial.number for trial in part))
+            jobs.append(Job(key=key, function=score_networks, payload=payload))
+        scored = several(self.pool, jobs)
+        return {
+            "accuracies": {
+                str(trial.number): accuracy
+                for share, accuracies in enumerate(scored)
+                for trial, accuracy in zip(trials[share::shares], accuracies, strict=True)
+            }
+        }
 
     def _train_on(self) -> dict[str, Any]:
-        """Train the recommended network until it beats the linear classifier on the validation images."""
+        """Train the recommended network until it beats the linear classifier in validation."""
         best = recommended(self.history, self.objectives)
         assert best is not None
         start = self._weights(best) if self._weights(best).exists() else None
@@ -139,7 +151,9 @@ class Finish:
             self.note(f"training the recommended network {best.id} on for {epochs:g} epochs")
             jobs = [self._final_job(best, epochs, start=start, target=target, attempt=attempt)]
             if baseline is None:
-                jobs.append(Job(key="baseline", function=fit_baseline, payload=self.plan.data))
+                jobs.append(
+                    Job(key=JobKey(kind="baseline"), function=fit_baseline, payload=self.plan.data)
+                )
             values = several(self.pool, jobs, self.on_progress)
             trained, baseline = values[0], baseline or values[1]
             total += epochs
@@ -149,13 +163,13 @@ class Finish:
             if trained["accuracy"] >= baseline["val_accuracy"] + FINAL_MARGIN:
                 break
         assert baseline is not None
-        test = TestJob(
+        test = ScoreJob(
             networks=((best.architecture, str(target)),),
             data=self.plan.data,
-            device=self.plan.settings.device,
+            device=first_device(self.plan.settings.device),
         )
         tested = (
-            single(self.pool, Job(key="finaltest", function=test_networks, payload=test))
+            single(self.pool, Job(key=JobKey(kind="test"), function=score_networks, payload=test))
             if target.exists()
             else [None]
         )
@@ -176,14 +190,14 @@ class Finish:
         self, trial: Trial, epochs: float, *, start: Path | None, target: Path, attempt: int
     ) -> Job:
         return Job(
-            key=("final", attempt),
+            key=JobKey(kind="final"),
             function=train_network,
             payload=TrainJob(
                 architecture=trial.architecture,
                 seed=training_seed(self.plan.settings.seed, trial.id, FINAL_REPEAT + attempt),
                 recipe=replace(self.plan.recipe, epochs=epochs),
                 data=self.plan.data,
-                device=_first(self.plan.settings.device),
+                device=first_device(self.plan.settings.device),
                 run=str(self.records.directory),
                 weights=str(target),
                 start=str(start) if start else None,
@@ -203,6 +217,17 @@ class Finish:
         for trial in self.history.trials.values():
             if self._weights(trial) not in kept:
                 self._weights(trial).unlink(missing_ok=True)
+            # What a killed training left.
+            self._weights(trial).with_suffix(".tmp").unlink(missing_ok=True)
+
+
+def is_finished(history: History, total: int) -> bool:
+    """Whether a search to this total has nothing left to do, its closing steps included."""
+    finished = history.final.get("finished")
+    last = max((trial.result["seq"] for trial in history.done), default=-1)
+    if finished is None or finished["seq"] < last:
+        return False
+    return history.spent >= total or "exhausted" in history.final
 
 
 def ranked(history: History, objectives: Sequence[Objective]) -> pd.DataFrame:
@@ -211,7 +236,7 @@ def ranked(history: History, objectives: Sequence[Objective]) -> pd.DataFrame:
 
 
 def recommended(history: History, objectives: Sequence[Objective]) -> Trial | None:
-    """Give the network to take: first by the first objective; None where no training is complete."""
+    """Give the network to take, first by the first objective; None where none is complete."""
     frame = ranked(history, objectives)
     complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
     return history.trials[int(complete.iloc[0]["trial"])] if len(complete) else None
@@ -221,7 +246,3 @@ def _apart(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return bool(
         a["latency_high_ms"] < b["latency_low_ms"] or b["latency_high_ms"] < a["latency_low_ms"]
     )
-
-
-def _first(device: str) -> str:
-    return "cuda:0" if device == "cuda" else device

@@ -27,7 +27,7 @@ class Trial:
     asked: Event
     """The event that brought it, with the sampler's parameters."""
     starts: int = 0
-    """How often its training was begun."""
+    """How often its training was begun in sessions that were not ended on purpose."""
     state: str = "asked"
     """asked, then one of: complete, diverged, failed, infeasible."""
     result: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class History:
         """By the trial whose proposal they preceded: how many proposals were refused, and why."""
         self.sessions: list[Event] = []
         self.final: dict[str, Event] = {}
-        """The last event of each closing step: front, tested, baseline, finaltrained, finished."""
+        """The last event of each closing step: remeasured, tested, finaltrained, finished."""
         for event in events:
             self.apply(event)
 
@@ -68,6 +68,10 @@ class History:
             )
         elif kind == "started" and event["trial"] in self.trials:
             self.trials[event["trial"]].starts += 1
+        elif kind == "interrupted":
+            # The user ended that session: it was not these trainings that took it down.
+            for number in event["trials"]:
+                self.trials[number].starts -= 1
         elif kind == "done" and event["trial"] in self.trials:
             trial = self.trials[event["trial"]]
             if trial.state == "asked":
@@ -123,10 +127,11 @@ class History:
 
     def rows(self) -> list[dict[str, Any]]:
         """Give one row a finished trial, for trials.csv."""
-        return [_row(trial) for trial in self.trials.values() if trial.state != "asked"]
+        return [row_of(trial) for trial in self.trials.values() if trial.state != "asked"]
 
 
-def _row(trial: Trial) -> dict[str, Any]:
+def row_of(trial: Trial) -> dict[str, Any]:
+    """Give the row of a finished trial."""
     hidden = {"seq", "event", "trial", "curve"}
     found = {key: value for key, value in trial.result.items() if key not in hidden}
     return {

@@ -1,8 +1,8 @@
-"""What a child process does for the search: train a network, measure latencies, test, count a baseline.
+"""What a child process does for the search: train, measure latencies, test, fit a baseline.
 
-Each function takes a frozen job and a `progress` callable and returns plain values; a child runs one of
-them and ends. The seed of a training depends on the run's seed and the network alone, so a network's
-accuracy does not depend on the worker or the order.
+Each function takes a frozen job and a `progress` callable and returns plain values; a child runs
+one of them and ends. The seed of a training depends on the run's seed and the network alone, so a
+network's accuracy does not depend on the worker or the order.
 """
 
 from __future__ import annotations
@@ -12,44 +12,33 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from builders import build_network, merge_network
-from evaluators.data import ImageData, load_data, matched
+from evaluators.images import ImageData, Split
 from evaluators.latency import measure_latency
 from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
+from runs.images import DataSource
 from runs.locks import QuietLock
 from search_space.architecture import Architecture
+from search_space.errors import RunError
 
 Progress = Callable[..., None]
 
 TIMED_STEPS = (3, 9)
 """Steps of the two trainings whose difference is the time of a step."""
+TIMED_IMAGES = 250
+"""Validation images that are classified for the forecast."""
 
 MERGE_TOLERANCE = 1e-9
-"""Most that a merged network may differ from its training form in float64, relative to its output."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataSource:
-    """Where a child finds the images, and the form in which the networks read them."""
-
-    source: str | None
-    root: str | None
-    resize: tuple[int, int] | None
-    size: tuple[int, int]
-    channels: int
-
-    def load(self) -> ImageData:
-        """Read the data set as the networks take it."""
-        root = Path(self.root) if self.root else None
-        data = load_data(self.source, resize=self.resize, root=root)
-        return matched(data, size=self.size, channels=self.channels)
+"""Most that merging may change in float64, relative to the greatest output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +83,8 @@ class TimingJob:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TestJob:
+class ScoreJob:
     """Test accuracy of trained networks, looked at once."""
-
-    __test__ = False  # no test class for pytest
 
     networks: tuple[tuple[Architecture, str], ...]
     """Architectures with the files of their weights."""
@@ -160,7 +147,7 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     }
 
 
-def measure_networks(job: LatencyJob, progress: Progress) -> dict[str, Any]:
+def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
     """Measure the latency of merged networks side by side while every training of the run waits.
 
     Returns:
@@ -193,7 +180,7 @@ def measure_networks(job: LatencyJob, progress: Progress) -> dict[str, Any]:
     }
 
 
-def test_networks(job: TestJob, progress: Progress) -> list[float]:
+def score_networks(job: ScoreJob, _progress: Progress) -> list[float]:
     """Give the test accuracy of each network."""
     data = job.data.load()
     accuracies = []
@@ -205,15 +192,21 @@ def test_networks(job: TestJob, progress: Progress) -> list[float]:
     return accuracies
 
 
-def time_trainings(job: TimingJob, progress: Progress) -> list[float]:
+def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
     """Forecast the seconds of a whole training of each network from a few timed steps."""
     tune_allocator()
     data = job.data.load()
+    images = len(data.val)
+    val = Split(
+        images=data.val.images[:TIMED_IMAGES],
+        labels=data.val.labels[:TIMED_IMAGES],
+    )
+    data = replace(data, val=val)
+    steps = job.recipe.steps(len(data.train))
     few, more = (
-        replace(job.recipe, epochs=n * job.recipe.epochs / job.recipe.steps(len(data.train)))
+        replace(job.recipe, epochs=n * job.recipe.epochs / steps, recalibration_batches=0)
         for n in TIMED_STEPS
     )
-    steps = job.recipe.steps(len(data.train))
     seconds = []
     for architecture in job.architectures:
         network = build_network(architecture, data.num_classes)
@@ -223,26 +216,27 @@ def time_trainings(job: TimingJob, progress: Progress) -> list[float]:
             )
             for recipe in (few, more)
         )
-        # The difference leaves out what happens once: evaluation, and the first step's warm-up.
-        step = max(long.seconds - short.seconds, 0.0) / (long.steps - short.steps)
-        seconds.append(short.seconds + step * (steps - short.steps))
+        # The difference leaves out what happens once: the evaluation, and the first step's warm-up.
+        step = max(long.seconds - short.seconds, 0.0) / max(1, long.steps - short.steps)
+        begin = time.perf_counter()
+        evaluate(merge_network(network), data, device=job.device)
+        evaluation = time.perf_counter() - begin
+        # Recalibration is forward passes alone: a third of a step each.
+        passes = steps - short.steps + job.recipe.recalibration_batches / 3
+        rest = evaluation * (images / len(val) - 1)
+        seconds.append(short.seconds + step * passes + rest)
     return seconds
 
 
-test_networks.__test__ = False  # type: ignore[attr-defined]
-
-
-def fit_baseline(source: DataSource, progress: Progress) -> dict[str, float]:
+def fit_baseline(source: DataSource, _progress: Progress) -> dict[str, float]:
     """Fit multinomial logistic regression on the same images."""
-    # Here alone: scikit-learn starts a thread at import, and the fork server must have none.
-    from evaluators.baseline import linear_baseline
-
-    baseline = linear_baseline(source.load())
+    # Not at the top: scikit-learn starts a thread at import, and the fork server must have none.
+    baseline = import_module("evaluators.baseline").linear_baseline(source.load())
     return {"val_accuracy": baseline.val_accuracy, "test_accuracy": baseline.test_accuracy}
 
 
 def merge_difference(network: nn.Module, images: Tensor) -> float:
-    """Give the greatest difference between a network and its merged form in float64, over the greatest output."""
+    """Give the greatest difference that merging makes in float64, over the greatest output."""
     exact = copy.deepcopy(network).double().eval()
     with torch.inference_mode():
         expected = exact(images.double())
@@ -251,11 +245,19 @@ def merge_difference(network: nn.Module, images: Tensor) -> float:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights of a training form; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the weights of a training form; the file is there whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     draft = path.with_suffix(".tmp")
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, draft)
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, draft)
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise RunError(f"{path}: could not be written, {error}; make room on the disk") from error
 
 
 def void(_: object) -> None:

@@ -1,7 +1,9 @@
-"""The files that a run leaves beside its record, all of them made anew from it: tables, networks, figure, page."""
+"""The files beside the record, made anew from it: tables, networks, figures, page."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from runs.plan import Plan
 from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.report import page
+from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
 
 
@@ -46,11 +49,11 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
     for path, table in zip(paths, (frame, best), strict=True):
         write_atomic(path, table.to_csv(index=False))
     paths += _write_architectures(directory / "architectures", best, history)
-    (directory / "figures").mkdir(exist_ok=True)
     paths.append(directory / "figures" / "front.png")
-    figures.front(
-        frame, objectives, paths[-1], title=f"{plan.space.name} on {plan.facts['data']['name']}"
-    )
+    title = f"{plan.space.name} on {plan.facts['data']['name']}"
+    with _writing(paths[-1]):
+        paths[-1].parent.mkdir(exist_ok=True)
+        figures.front(frame, objectives, paths[-1], title=title)
     paths.append(directory / "report.html")
     write_atomic(paths[-1], page(facts, frame, best, objectives))
     return Results(frame=frame, front=best, facts=facts, paths=paths)
@@ -89,12 +92,25 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
 
 def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> list[Path]:
     """Write each network of the front; files of networks that have left it go."""
-    folder.mkdir(exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(exist_ok=True)
     paths = []
     for number in best["trial"]:
         trial = history.trials[int(number)]
         paths.append(folder / f"{trial.id}.yaml")
         write_atomic(paths[-1], dump_architecture(trial.architecture, name=trial.id))
     for old in set(folder.glob("*.yaml")) - set(paths):
-        old.unlink()
+        with _writing(old):
+            old.unlink()
     return paths
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: could not be written, {error.strerror or error}; the record is safe: "
+            "make room, then write the results with 'replk-search report'"
+        ) from error

@@ -19,6 +19,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from runs.anchors import anchors, random_draw
@@ -91,7 +92,10 @@ class Proposer:
         self.census = Census(space)
         # Its notes about studies in memory would go through the live table.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = ["maximize" if o.direction == "max" else "minimize" for o in objectives]
+        directions = [
+            StudyDirection.MAXIMIZE if objective.direction == "max" else StudyDirection.MINIMIZE
+            for objective in objectives
+        ]
         self.study = optuna.create_study(directions=directions, sampler=RandomSampler(seed=0))
         self.told = 0
 

@@ -1,41 +1,43 @@
-"""The main loop: ask, train, measure, record; local workers, one isolated child process a trial.
+"""The main loop: ask, train, measure, record; one isolated child process a trial.
 
-The record is the truth. A trial's number and architecture are on the disk before it is handed out, and
-its result before the slot is given to another; what was asked for and never finished is trained again
-when the run is resumed.
+The record is the truth. A trial's number and architecture are on the disk before it is handed out,
+and its result before the slot is given to another; what was asked for and never finished is trained
+again when the run is resumed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
+import torch
 
 from evaluators.compliance import compliance
 from evaluators.cost import Cost, cost
-from runs.history import History, Trial
+from runs.history import History, Trial, row_of
+from runs.jobs import WAIT_S, JobKey, Slots, first_line, key_of, memory_limit, refusal
 from runs.objective import LatencyJob, TrainJob, measure_networks, train_network, training_seed
 from runs.plan import Plan
 from runs.proposals import Proposer
 from runs.ranking import objectives_named
 from runs.records import Event, Records
-from runs.workers import Finished, Job, Pool, Progress, Started
-from search_space.errors import WorkFailed
+from runs.workers import Finished, Job, Progress
+from search_space.errors import RunError, WorkFailed
 
-WAIT_S = 1.0
-"""Longest sleep between two looks at the children."""
 FAILURES_IN_A_ROW = 20
-STARTS = 2
-"""A training that took its driver down twice is recorded as failed, not begun a third time."""
+STARTS = 4
+"""A training is begun so often; one that took its driver down each time is recorded as failed.
+
+One network may take a machine down; somebody who kills a run three times must lose none.
+"""
 LATENCY_BUDGET_S = 0.1
-"""Seconds of measurement for each network during the search; the front is measured longer at the end."""
+"""Seconds of measurement for each network; the front is measured longer at the end."""
 TIME_LIMIT_S = 1800.0
-"""A training that takes longer is one that hangs."""
+"""A training that takes longer hangs, where nothing is known about how long they take."""
 
 
 class Watcher(Protocol):
@@ -76,12 +78,23 @@ class _Shares:
 class Search:
     """One session of a run on this machine."""
 
-    def __init__(self, plan: Plan, records: Records, pool: Pool, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        records: Records,
+        pool: Slots,
+        watcher: Watcher,
+        *,
+        time_limit_s: float = TIME_LIMIT_S,
+    ) -> None:
+        """Prepare to go on where the record ends; `time_limit_s` is for one training."""
         self.plan = plan
         self.records = records
         self.pool = pool
         self.watcher = watcher
+        self.time_limit_s = time_limit_s
         self.history = History(records.events)
+        self._earlier = len(self.history.done)
         self.proposer = Proposer(
             plan.space,
             objectives_named(plan.settings.objectives),
@@ -96,6 +109,7 @@ class Search:
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
         self._measuring: tuple[int, ...] = ()
+        self._alone: deque[int] = deque()
         self._devices: dict[int, str] = {}
 
     @property
@@ -107,21 +121,26 @@ class Search:
         """Train until the budget is spent or the space is exhausted.
 
         Raises:
-            WorkFailed: too many trials failed.
+            WorkFailed: too many trials failed, or the disk takes no weights.
         """
-        while True:
-            self._fill()
-            if not (self._training or self._trained or self._measuring):
-                if self.shares.training:
-                    self._record("timing", **self.shares.fields(self.plan.settings.workers))
-                return
-            for event in self.pool.events(WAIT_S):
-                if isinstance(event, Progress):
-                    self.watcher.progress(event.key[1], event.metrics)
-                elif isinstance(event, Finished):
-                    self._finished(event)
-                else:
-                    assert isinstance(event, Started)
+        try:
+            while True:
+                self._fill()
+                if not (self._training or self._trained):
+                    if self.shares.training:
+                        self._record("timing", **self.shares.fields(self.plan.settings.workers))
+                    return
+                for event in self.pool.events(WAIT_S):
+                    if isinstance(event, Progress):
+                        self.watcher.progress(key_of(event).trials[0], event.metrics)
+                    elif isinstance(event, Finished):
+                        self._finished(event)
+        except (KeyboardInterrupt, WorkFailed):
+            # They are begun again, and it was not they that ended this session.
+            with contextlib.suppress(RunError):
+                if self._training:
+                    self._record("interrupted", trials=sorted(self._training))
+            raise
 
     # Handing out.
 
@@ -129,7 +148,8 @@ class Search:
         """Give every free slot something to do: a measurement first, it holds results back."""
         while self.pool.free:
             if self._trained and not self._measuring:
-                self._measure()
+                alone = self._alone.popleft() if self._alone else None
+                self._measure(tuple(self._trained) if alone is None else (alone,))
                 continue
             in_flight = len(self._training) + len(self._trained)
             if self.history.spent + in_flight >= self.plan.settings.budget:
@@ -174,82 +194,95 @@ class Search:
 
     def _train(self, trial: Trial) -> None:
         if trial.starts >= STARTS:
-            self._fail(trial, "its training ended the whole search twice")
+            self._fail(trial, f"its training ended the whole search {STARTS} times")
             return
         self._record("started", trial=trial.number, start=trial.starts + 1)
         self._training[trial.number] = trial
-        device = self._device(trial.number)
         self.pool.submit(
             Job(
-                key=("train", trial.number),
+                key=JobKey(kind="train", trials=(trial.number,)),
                 function=train_network,
                 payload=TrainJob(
                     architecture=trial.architecture,
                     seed=trial.seed,
                     recipe=self.plan.recipe,
                     data=self.plan.data,
-                    device=device,
+                    device=self._device(trial.number),
                     run=str(self.directory),
                     weights=str(weights_path(self.directory, trial.number)),
                 ),
-                time_limit_s=TIME_LIMIT_S,
+                time_limit_s=self.time_limit_s,
                 memory_limit_bytes=memory_limit(self.plan.settings.workers),
             )
         )
         self.watcher.trial_started(trial.number, trial.id)
 
-    def _measure(self) -> None:
-        """Measure all trained networks that wait, side by side."""
-        numbers = self._measuring = tuple(self._trained)
+    def _measure(self, numbers: tuple[int, ...]) -> None:
+        """Measure trained networks side by side."""
+        self._measuring = numbers
         self.pool.submit(
             Job(
-                key=("latency", *numbers),
+                key=JobKey(kind="latency", trials=numbers),
                 function=measure_networks,
                 payload=LatencyJob(
                     architectures=tuple(self.history.trials[n].architecture for n in numbers),
                     reference=self.plan.reference,
                     num_classes=self.plan.num_classes,
-                    device=self._device(numbers[0]),
+                    device=first_device(self.plan.settings.device),
                     batch_size=self.plan.settings.latency_batch,
                     run=str(self.directory),
                     budget_s=LATENCY_BUDGET_S,
                 ),
-                time_limit_s=TIME_LIMIT_S,
+                # A training that hangs never yields to it, and is ended by its own limit.
+                time_limit_s=2 * self.time_limit_s,
             )
         )
 
     def _device(self, number: int) -> str:
-        """Give a trial its device: the GPU that the fewest running trials have."""
+        """Give a training its device: the GPU that the fewest running ones have."""
         if self.plan.settings.device != "cuda":
             return self.plan.settings.device
-        count = self.plan.settings.workers
         taken = Counter(self._devices[n] for n in self._training if n in self._devices)
-        self._devices[number] = min((f"cuda:{i}" for i in range(count)), key=lambda d: taken[d])
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        self._devices[number] = min(devices, key=lambda device: taken[device])
         return self._devices[number]
 
     # Taking in.
 
     def _finished(self, event: Finished) -> None:
-        kind, *numbers = event.key  # type: ignore[misc]
-        if kind == "train":
-            trial = self._training.pop(numbers[0])
-            if event.outcome == "ok":
-                self.shares.training += event.value["train_seconds"]
-                self._trained[trial.number] = event.value
-            else:
-                self._fail(trial, f"{event.outcome}: {event.error}")
+        if key_of(event).kind == "train":
+            self._take_training(event, self.history.trials[key_of(event).trials[0]])
+        else:
+            self._take_latencies(event)
+
+    def _take_training(self, event: Finished, trial: Trial) -> None:
+        if sentence := refusal(event):
+            # The trial stays pending: there is nothing wrong with it.
+            raise WorkFailed(
+                f"{sentence}, then continue with 'replk-search resume {self.directory}'"
+            )
+        del self._training[trial.number]
+        if event.outcome == "ok":
+            self.shares.training += event.value["train_seconds"]
+            self._trained[trial.number] = event.value
+        else:
+            self._fail(trial, f"{event.outcome}: {event.error}")
+
+    def _take_latencies(self, event: Finished) -> None:
+        numbers, self._measuring = self._measuring, ()
+        if event.outcome == "ok":
+            # Every worker stands still while one measures.
+            alone = event.value["seconds"] - event.value["waited"]
+            self.shares.latency += alone * self.plan.settings.workers
+            for number, latency in zip(numbers, event.value["networks"], strict=True):
+                self._complete(self.history.trials[number], self._trained.pop(number), latency)
             return
-        self._measuring = ()
-        if event.outcome != "ok":
-            for number in numbers:
-                del self._trained[number]
-                self._fail(self.history.trials[number], f"latency: {event.outcome}: {event.error}")
+        # Measured one by one, a network that cannot be measured fails alone.
+        if len(numbers) > 1:
+            self._alone.extend(numbers)
             return
-        # Every worker stands still while one measures.
-        alone = event.value["seconds"] - event.value["waited"]
-        self.shares.latency += alone * self.plan.settings.workers
-        for number, latency in zip(numbers, event.value["networks"], strict=True):
-            self._complete(self.history.trials[number], self._trained.pop(number), latency)
+        del self._trained[numbers[0]]
+        self._fail(self.history.trials[numbers[0]], f"latency: {first_line(event)}")
 
     def _complete(self, trial: Trial, trained: dict[str, Any], latency: dict[str, Any]) -> None:
         counted = cost(trial.architecture, self.plan.num_classes)
@@ -272,23 +305,24 @@ class Search:
         self._told(trial)
 
     def _fail(self, trial: Trial, why: str) -> None:
-        """Record a failed trial, and end the run where nothing but failures comes."""
+        """Record a failed trial, and end the run where this session brings little but failures."""
         self._record("done", trial=trial.number, state="failed", error=why.strip())
         self._told(trial)
-        failed = [t for t in self.history.done if t.state == "failed"]
-        last = self.history.done[-FAILURES_IN_A_ROW:]
+        done = self.history.done[self._earlier :]
+        failed = [t for t in done if t.state == "failed"]
+        last = done[-FAILURES_IN_A_ROW:]
         in_a_row = len(last) == FAILURES_IN_A_ROW and all(t.state == "failed" for t in last)
         if in_a_row or len(failed) > self.plan.settings.budget / 2:
             reasons = Counter(str(t.result["error"]).splitlines()[0] for t in failed)
             reason, times = reasons.most_common(1)[0]
             raise WorkFailed(
-                f"{self.directory}: {len(failed)} of {len(self.history.done)} trials failed, {times} of them with: "
-                f"{reason}; mend the cause, then continue with 'replk-search resume {self.directory}'"
+                f"{self.directory}: {len(failed)} of {len(done)} trials failed, {times} of them "
+                f"with: {reason}; mend the cause, then continue with "
+                f"'replk-search resume {self.directory}'"
             )
 
     def _told(self, trial: Trial) -> None:
-        row = next(row for row in self.history.rows() if row["trial"] == trial.number)
-        self.watcher.trial_done(row)
+        self.watcher.trial_done(row_of(trial))
         self.watcher.counts(self.history.counts)
 
     def _record(self, kind: str, **fields: Any) -> Event:
@@ -321,39 +355,6 @@ def weights_path(directory: Path, number: int) -> Path:
     return directory / "weights" / f"{number}.safetensors"
 
 
-def memory_limit(workers: int) -> int:
-    """Give the bytes that one training may take: its share of four fifths of the machine."""
-    return int(0.8 * psutil.virtual_memory().total / workers)
-
-
-def single(
-    pool: Pool, job: Job, on_progress: Callable[[dict[str, Any]], None] = lambda _: None
-) -> Any:
-    """Run one job alone and give its value.
-
-    Raises:
-        WorkFailed: the job did not end well.
-    """
-    return several(pool, [job], on_progress)[0]
-
-
-def several(
-    pool: Pool, jobs: list[Job], on_progress: Callable[[dict[str, Any]], None] = lambda _: None
-) -> list[Any]:
-    """Run some jobs, as many at a time as there are slots, and give their values in order.
-
-    Raises:
-        WorkFailed: a job did not end well.
-    """
-    waiting, values = deque(jobs), {}
-    while len(values) < len(jobs):
-        while waiting and pool.free:
-            pool.submit(waiting.popleft())
-        for event in pool.events(WAIT_S):
-            if isinstance(event, Progress):
-                on_progress(event.metrics)
-            elif isinstance(event, Finished):
-                if event.outcome != "ok":
-                    raise WorkFailed(f"{event.key}: {event.outcome}: {event.error}")
-                values[event.key] = event.value
-    return [values[job.key] for job in jobs]
+def first_device(device: str) -> str:
+    """Give the one device for what runs alone."""
+    return "cuda:0" if device == "cuda" else device

@@ -1,61 +1,63 @@
-"""From what a user asked for to a run on the disk: plan one, begin it, go on with it, bring it to its end."""
+"""From what a user asked for to a run on the disk: plan it, begin it, go on with it, end it."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from builders.blocks import BLOCKS
+from builders.parts import find_row
+from builders.stems import HEADS, STEMS, TRANSITIONS
 from evaluators.cost import cost
 from evaluators.data import describe, load_data, matched
+from evaluators.images import ImageData
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
 from runs.anchors import anchors
-from runs.console import Console, duration
-from runs.finish import FINAL_FACTOR, Finish
+from runs.console import Console
+from runs.finish import Finish, is_finished
+from runs.forecast import Forecast, forecast
 from runs.history import History
-from runs.objective import DataSource, TimingJob, time_trainings
+from runs.images import DataSource, decoded
 from runs.outputs import write_results
-from runs.plan import PLAN_NAME, Plan, Settings, environment, load_plan, restore_plan
+from runs.plan import (
+    PLAN_NAME,
+    Plan,
+    Settings,
+    environment,
+    load_plan,
+    resolved_device,
+    restore_plan,
+)
 from runs.ranking import objectives_named
-from runs.records import Records, read_events
-from runs.search import LATENCY_BUDGET_S, Search, measures, single
-from runs.workers import Job, Pool
+from runs.records import RECORD_NAME, Records, read_events
+from runs.search import TIME_LIMIT_S, Search, measures
+from runs.workers import Pool
 from search_space.acceptance import require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.errors import RunError, WorkFailed
+from search_space.plan import shell_of
 from search_space.space import DesignSpace
+from search_space.traits import axis_values
 from search_space.yaml_io import load_space
 
 RESULTS = Path("results")
 """Where runs go that are given no --out."""
-TIMED_NETWORKS = 6
-"""Networks whose steps are timed for the forecast."""
-TRIAL_S = 0.6
-"""What a trial takes beside its training and its latency: fork, data, merge check, record."""
+LONGEST_SLUG = 60
+"""Letters of a space's name in the name of its directory."""
 PRELOAD = ("runs.warm", "runs.objective")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forecast:
-    """What a search will take."""
-
-    seconds: float
-    low: float
-    high: float
-    """Ends of the range that the timed networks suggest."""
-    training_s: float
-    """Mean seconds of one training."""
-
-    def text(self) -> str:
-        """Say it in words."""
-        return f"about {duration(self.seconds)} ({duration(self.low)} to {duration(self.high)})"
+HANGS = 20
+"""A training that takes so many times as long as was forecast hangs."""
 
 
 def plan_run(
@@ -67,29 +69,26 @@ def plan_run(
     settings: Settings,
     recipe: Recipe,
     arguments: Sequence[str],
-) -> Plan:
-    """Read space and data, and check that they fit each other.
+) -> tuple[Plan, ImageData]:
+    """Read space and data, and check that they fit each other and that all of it can be built.
 
     Raises:
         ReplkError: one of them cannot be used.
     """
     objectives_named(settings.objectives)
     declared = load_space(space)
+    check_builders(declared)
     images = load_data(data, resize=resize, root=root)
     bound = declared.bound(size=images.size, channels=images.channels)
-    assert bound.size is not None
-    assert bound.channels is not None
-    images = matched(images, size=bound.size, channels=bound.channels)
-    reference = middle(bound)
-    # Builds nothing, but names a family or stem that has no builder.
-    cost(reference, images.num_classes)
+    size, channels = bound.image()
+    matched(images, size=size, channels=channels)
     accepted = require_acceptance(
         bound,
         lambda architecture: measures(cost(architecture, images.num_classes)),
         rng=np.random.default_rng(settings.seed),
     )
     is_file = data is not None and Path(data).expanduser().exists()
-    return Plan(
+    plan = Plan(
         space=bound,
         settings=settings,
         recipe=recipe,
@@ -97,8 +96,9 @@ def plan_run(
             source=str(Path(str(data)).expanduser().resolve()) if is_file else data,
             root=str(root.resolve()) if root else None,
             resize=resize,
-            size=bound.size,
-            channels=bound.channels,
+            size=size,
+            channels=channels,
+            sha256=images.sha256,
         ),
         facts={
             **environment(list(arguments)),
@@ -106,9 +106,23 @@ def plan_run(
             "device": device_facts(settings.device),
             "networks": str(Census(bound).size),
             "networks_accepted": accepted.text(),
-            "reference": reference.to_json(),
+            "reference": middle(bound).to_json(),
         },
     )
+    return plan, images
+
+
+def check_builders(space: DesignSpace) -> None:
+    """Check that everything the space may draw can be built.
+
+    Raises:
+        SpaceError: a block, stem, transition or head has no builder.
+    """
+    tables = {"block": BLOCKS, "stem": STEMS, "transition": TRANSITIONS, "head": HEADS}
+    for values in itertools.product(*map(axis_values, space.network.values())):
+        shell = shell_of(dict(zip(space.network, values, strict=True)))
+        for part, table in tables.items():
+            find_row(table, getattr(shell, part), where=f"{space.where}: {part}")
 
 
 def middle(space: DesignSpace) -> Architecture:
@@ -124,72 +138,59 @@ def run_directory(out: Path | None, name: str) -> Path:
         RunError: something is there already.
     """
     if out is None:
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:LONGEST_SLUG].strip("-.") or "run"
         base = RESULTS / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         taken = (base.with_name(f"{base.name}-{n}") for n in range(2, 1000))
         return next(taken) if base.exists() else base
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        taken_already = out.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise RunError(
+            f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
+        ) from error
+    if taken_already or (os.path.lexists(out) and not out.is_dir()):
+        go_on = f"continue it with 'replk-search resume {out}', or "
         raise RunError(
             f"--out {out}: must not exist yet, a result is never overwritten; "
-            f"continue it with 'replk-search resume {out}', or name another directory"
+            f"{go_on if (out / RECORD_NAME).exists() else ''}name another directory"
         )
     return out
 
 
-def forecast(plan: Plan, pool: Pool) -> Forecast:
-    """Time a few steps of a few networks of the space, and say what the whole search will take."""
-    rng = np.random.default_rng(plan.settings.seed)
-    census = Census(plan.space)
-    job = TimingJob(
-        architectures=(plan.reference, *(census.sample(rng) for _ in range(TIMED_NETWORKS - 1))),
-        recipe=plan.recipe,
-        data=plan.data,
-        device="cuda:0" if plan.settings.device == "cuda" else plan.settings.device,
-    )
-    timed = np.array(single(pool, Job(key="timing", function=time_trainings, payload=job)))
-    budget, workers = plan.settings.budget, plan.settings.workers
-
-    def whole(training: float) -> float:
-        # A latency measurement stops every worker: it is paid once a trial, whatever their number.
-        search = budget * ((training + TRIAL_S) / workers + 2 * LATENCY_BUDGET_S)
-        return search + FINAL_FACTOR * training
-
-    mean, spread = float(timed.mean()), float(timed.std(ddof=1) / len(timed) ** 0.5)
-    return Forecast(
-        seconds=whole(mean),
-        low=whole(max(mean - 2 * spread, float(timed.min()))),
-        high=whole(mean + 2 * spread),
-        training_s=mean,
-    )
-
-
-def plan_lines(plan: Plan, directory: Path | None, estimate: Forecast | None) -> list[str]:
+def plan_lines(plan: Plan, directory: Path) -> list[str]:
     """Say what will be done, a fact a line."""
     data, settings = plan.facts["data"], plan.settings
     splits = " / ".join(str(data[split]) for split in ("train", "val", "test"))
     size = "x".join(str(side) for side in plan.data.size)
-    lines = [
-        f"space     {plan.space.name}: {plan.facts['networks']} distinct networks; {plan.facts['networks_accepted']}",
-        f"data      {data['name']}: {splits} images of {size}x{plan.data.channels}, {plan.num_classes} classes",
-        f"training  {plan.recipe.epochs:g} epochs of batches of {plan.recipe.batch_size}, {settings.workers} at a time on {settings.device}",
-        f"search    {settings.budget} trainings by {settings.sampler}, objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+    networks = f"{plan.facts['networks']} distinct networks; {plan.facts['networks_accepted']}"
+    return [
+        f"space     {plain(plan.space.name)}: {networks}",
+        f"data      {plain(data['name'])}: {splits} images of {size}x{plan.data.channels}, "
+        f"{plan.num_classes} classes",
+        f"training  {plan.recipe.epochs:g} epochs of batches of {plan.recipe.batch_size}, "
+        f"{settings.workers} at a time on {settings.device}",
+        f"search    {settings.budget} trainings by {settings.sampler}, "
+        f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+        f"results   {directory}",
     ]
-    if directory is not None:
-        lines.append(f"results   {directory}")
-    if estimate is not None:
-        lines.append(f"time      {estimate.text()}, {estimate.training_s:.1f} s a training")
-    return lines
 
 
-def begin(plan: Plan, directory: Path, *, quiet: bool) -> None:
+def plain(name: str) -> str:
+    """Write a name so that it cannot steer a terminal."""
+    return name if name.isprintable() else ascii(name)
+
+
+def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> None:
     """Run a new search to its end.
 
     Raises:
         ReplkError: the directory cannot be used, or too many trials failed.
     """
-    with Records.create(directory, {"plan": plan.document()}) as records:
+    with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
         plan.write(directory)
-        _go_on(plan, records, quiet=quiet, fresh=True)
+        with decoded(plan.data, images, directory) as source:
+            del images
+            _go_on(replace(plan, data=source), records, quiet=quiet, arguments=None)
 
 
 def resume(
@@ -204,27 +205,30 @@ def resume(
 
     Raises:
         RunError: there is no run, it is in use, or its plan was changed.
+        DataError: its images are gone or were changed.
         WorkFailed: too many trials failed.
     """
-    with Records.open(directory) as records:
-        if records.header is not None and not (directory / PLAN_NAME).exists():
-            restore_plan(records.header["plan"], directory)
-        plan = load_plan(directory)
-        if records.header is not None and records.header["plan"] != plan.document():
-            raise RunError(
-                f"{directory / PLAN_NAME}: must stay as the search wrote it, it was changed; "
-                "start a new run for other settings, or delete the file to have it restored"
-            )
+    with Records.open(directory) as records, _resumable(directory):
+        plan = _unchanged_plan(records)
+        history = History(records.events)
         total = budget or session_budget(records.events) or plan.settings.budget
-        spent = History(records.events).spent
-        if total < spent:
+        if total < history.spent:
             raise RunError(
-                f"--budget: must be at least the {spent} trainings that are done, got {total}"
+                f"--budget: must be at least the {history.spent} trainings that are done, "
+                f"got {total}; leave it out to keep the total"
             )
-        plan = plan.with_budget(total)
-        if workers is not None:
-            plan = replace(plan, settings=replace(plan.settings, workers=workers))
-        _go_on(plan, records, quiet=quiet, fresh=False, arguments=arguments)
+        settings = replace(plan.settings, budget=total, workers=workers or plan.settings.workers)
+        plan = replace(plan, settings=settings)
+        if is_finished(history, total):
+            with Console(total, quiet=quiet, workers=settings.workers) as console:
+                console.note(f"{directory}: finished already; --budget goes on with it")
+                console.finish(write_results(directory, plan, history))
+            return
+        resolved_device(settings.device)
+        images = plan.data.load()
+        with decoded(plan.data, images, directory) as source:
+            del images
+            _go_on(replace(plan, data=source), records, quiet=quiet, arguments=arguments)
 
 
 def session_budget(events: Sequence[dict[str, Any]]) -> int | None:
@@ -239,50 +243,71 @@ def report(directory: Path) -> list[Path]:
     Raises:
         RunError: there is no run, or no record of one.
     """
+    events = read_events(directory)
+    return write_results(directory, load_plan(directory), History(events)).paths
+
+
+def rehearse(plan: Plan, directory: Path) -> Iterator[str]:
+    """Say what a search would do, then what it would take, and do none of it."""
+    yield from plan_lines(plan, directory)
+    with Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu") as pool:
+        yield _time_line(forecast(plan, pool, History()))
+
+
+def _unchanged_plan(records: Records) -> Plan:
+    directory, header = records.directory, records.header
+    if header is not None and not (directory / PLAN_NAME).exists():
+        restore_plan(header["plan"], directory)
     plan = load_plan(directory)
-    history = History(read_events(directory))
-    return write_results(directory, plan, history).paths
+    if header is not None and header["plan"] != plan.document():
+        raise RunError(
+            f"{directory / PLAN_NAME}: must stay as the search wrote it, it was changed; "
+            "start a new run for other settings, or delete the file to have it restored"
+        )
+    return plan
 
 
-def rehearse(plan: Plan, directory: Path) -> list[str]:
-    """Say what a search would do and take, and do none of it."""
-    with Pool(1, preload=PRELOAD, cuda=plan.settings.device == "cuda") as pool:
-        return plan_lines(plan, directory, forecast(plan, pool))
+@contextlib.contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """Say at Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Everything finished is on disk; go on with 'replk-search resume {directory}'."
+        ) from None
 
 
-def _go_on(
-    plan: Plan, records: Records, *, quiet: bool, fresh: bool, arguments: Sequence[str] = ()
-) -> None:
-    settings = plan.settings
+def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str] | None) -> None:
+    """Search, bring the run to its end, write its results; `arguments` are those of a resume."""
+    settings, directory = plan.settings, records.directory
     history = History(records.events)
-    records.append(
-        "session", budget=settings.budget, workers=settings.workers, **environment(list(arguments))
-    )
+    told = plan.facts if arguments is None else environment(list(arguments))
+    told = {key: told[key] for key in ("command", "started", "versions", "platform", "git_commit")}
+    records.append("session", budget=settings.budget, workers=settings.workers, **told)
     console = Console(settings.budget, quiet=quiet, workers=settings.workers)
-    with Pool(settings.workers, preload=PRELOAD, cuda=settings.device == "cuda") as pool, console:
-        todo = settings.budget - history.spent
-        estimate = forecast(plan.with_budget(todo), pool) if todo > 0 else None
-        console.plan(plan_lines(plan, records.directory, estimate))
-        if not fresh:
+    with Pool(settings.workers, preload=PRELOAD, cuda=settings.device != "cpu") as pool, console:
+        for line in plan_lines(plan, directory):
+            console.note(line)
+        estimate = None
+        if history.spent < settings.budget:
+            estimate = forecast(plan, pool, history)
+        console.plan([] if estimate is None else [_time_line(estimate)])
+        if arguments is not None:
             console.note(
                 f"resumed: {history.spent} trainings are done, {len(history.pending)} were cut off"
             )
             console.resumed(history.rows(), history.counts)
-        search = Search(plan, records, pool, console)
+        limit = max(TIME_LIMIT_S, HANGS * estimate.training_s) if estimate else TIME_LIMIT_S
+        search = Search(plan, records, pool, console, time_limit_s=limit)
         failure = None
         try:
             search.run()
-        except WorkFailed as error:
-            failure = error
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"Everything finished is on disk; go on with 'replk-search resume {records.directory}'."
-            ) from None
-        if search.exhausted and search.history.spent < settings.budget:
-            console.note(
-                f"the space has no network left: {search.history.spent} of {settings.budget} trainings were possible"
-            )
-        if failure is None:
+            if search.exhausted and search.history.spent < settings.budget:
+                console.note(
+                    f"the space has no network left: {search.history.spent} of "
+                    f"{settings.budget} trainings were possible"
+                )
             Finish(
                 plan,
                 records,
@@ -290,7 +315,13 @@ def _go_on(
                 note=console.note,
                 on_progress=lambda metrics: console.progress(-1, metrics),
             ).run()
-        results = write_results(records.directory, plan, History(records.events))
-        console.finish(results)
+        except WorkFailed as error:
+            # What is done is shown all the same.
+            failure = error
+        console.finish(write_results(directory, plan, History(records.events)))
         if failure is not None:
             raise failure
+
+
+def _time_line(estimate: Forecast) -> str:
+    return f"time      {estimate.text()}"

@@ -1,0 +1,87 @@
+"""How long a search will take, from a few timed steps or from what is done already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from runs.console import duration
+from runs.finish import FINAL_FACTOR
+from runs.history import History
+from runs.jobs import JobKey, Slots, several
+from runs.objective import TimingJob, time_trainings
+from runs.plan import Plan
+from runs.search import LATENCY_BUDGET_S, first_device
+from runs.workers import Job
+from search_space.census import Census
+
+TIMED_NETWORKS = 6
+"""Networks whose steps are timed."""
+TRIAL_S = 0.3
+"""What a trial takes beside its training and its latency: fork, merge check, record."""
+ENOUGH_DONE = 5
+"""Finished trainings that tell more than timed steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """What a search will take."""
+
+    seconds: float
+    low: float
+    high: float
+    """Ends of the range that the timed networks suggest."""
+    training_s: float
+    """Mean seconds of one training."""
+
+    def text(self) -> str:
+        """Say it in words."""
+        span = f"{duration(self.low)} to {duration(self.high)}"
+        return f"about {duration(self.seconds)} ({span}), {self.training_s:.1f} s a training"
+
+
+def forecast(plan: Plan, pool: Slots, history: History) -> Forecast:
+    """Say what the trainings that are left and the closing steps will take.
+
+    Reckons with the trainings that are done; where these are few, times a few steps of a few
+    networks of the space.
+    """
+    known = [t.result["train_seconds"] for t in history.done if t.state == "complete"]
+    timed = np.array(known if len(known) >= ENOUGH_DONE else _timed(plan, pool))
+    left, workers = plan.settings.budget - history.spent, plan.settings.workers
+
+    def whole(training: float) -> float:
+        # A latency measurement stops every worker: it is paid once a trial, whatever their number.
+        search = left * ((training + TRIAL_S) / workers + 2 * LATENCY_BUDGET_S)
+        return search + FINAL_FACTOR * training
+
+    mean, spread = float(timed.mean()), float(timed.std(ddof=1) / len(timed) ** 0.5)
+    return Forecast(
+        seconds=whole(mean),
+        low=whole(max(mean - 2 * spread, float(timed.min()))),
+        high=whole(mean + 2 * spread),
+        training_s=mean,
+    )
+
+
+def _timed(plan: Plan, pool: Slots) -> list[float]:
+    """Time some networks, as many at a time as the search will train."""
+    rng = np.random.default_rng(plan.settings.seed)
+    census = Census(plan.space)
+    networks = (plan.reference, *(census.sample(rng) for _ in range(TIMED_NETWORKS - 1)))
+    workers = min(plan.settings.workers, len(networks), pool.free)
+    jobs = [
+        Job(
+            key=JobKey(kind="timing", trials=(worker,)),
+            function=time_trainings,
+            payload=TimingJob(
+                architectures=networks[worker::workers],
+                recipe=plan.recipe,
+                data=plan.data,
+                device=first_device(plan.settings.device),
+            ),
+        )
+        for worker in range(workers)
+    ]
+    return [seconds for part in several(pool, jobs) for seconds in part]
