@@ -136,6 +136,23 @@ def test_a_terminal_shows_running_trials_the_best_and_what_was_refused() -> None
     assert "aaaaaaaaaaaa" not in text[text.rindex("best 81.2%") :]
 
 
+def test_a_row_of_the_live_table_stays_one_line_at_eighty_columns() -> None:
+    screen = Screen(terminal=True, width=80)
+    for row in [*rows(3), failed(3, "crash: " + "word " * 40)]:
+        screen.console.trial_done(row)
+    with screen.console.terminal.capture() as shown:
+        screen.console.terminal.print(screen.console._table())
+    assert len(shown.get().splitlines()) == 1 + 4
+
+
+def test_trials_of_earlier_sessions_count_and_are_not_shown_again() -> None:
+    screen = Screen()
+    screen.console.resumed(rows(2), Counter(complete=2))
+    assert screen.lines == []
+    screen.console.trial_done(rows(3)[2])
+    assert screen.lines[0].startswith("3/5 ")
+
+
 def test_a_terminal_names_the_final_training() -> None:
     screen = Screen(terminal=True)
     with screen.console as console:
