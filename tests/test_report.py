@@ -360,7 +360,8 @@ def test_a_run_of_one_trial_makes_a_page() -> None:
 
 
 def test_a_diverged_network_is_never_the_answer() -> None:
-    reader = read(frame_of(rows(1, t0={"state": "diverged", "accuracy": None, "val_loss": None})))
+    frame = frame_of(rows(1, t0={"state": "diverged", "accuracy": None, "val_loss": None}))
+    reader = read(frame, recommended=frame.iloc[0]["id"])
     assert "there is no network to recommend" in reader.text
     assert reader.table("Trials by the first")[0]["state"] == "diverged"
 
