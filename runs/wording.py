@@ -205,7 +205,8 @@ def _latency_text(facts: Facts) -> str:
         "millisecond or one pass, with the 95 % interval of the median from order statistics. "
         "At the end the networks of the front were measured again, side by side; the others keep "
         "what they got during the search and compare less well. Separable: the interval overlaps "
-        "with that of neither neighbour in latency on the front"
+        "with that of neither neighbour in latency on the front; a dash: not measured again, since "
+        "the network came to the front when the others were"
     )
 
 
