@@ -16,10 +16,11 @@ from evaluators.counting import count, meta_macs
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
 from runs.history import History
+from runs.latencies import first_device
 from runs.plan import load_plan, resolved_device
 from runs.ranking import kernels_text
 from runs.records import RECORD_NAME, read_events
-from runs.search import first_device, measures
+from runs.search import measures
 from search_space.acceptance import acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census

@@ -15,8 +15,15 @@ import pandas as pd
 
 from runs.history import History, Trial
 from runs.jobs import JobKey, OnProgress, Slots, memory_limit, several, single
+from runs.latencies import (
+    FRONT_BUDGET_S,
+    first_device,
+    latency_fields,
+    latency_job,
+    reference_ms,
+    separable,
+)
 from runs.objective import (
-    LatencyJob,
     ScoreJob,
     TrainJob,
     fit_baseline,
@@ -28,11 +35,11 @@ from runs.objective import (
 from runs.plan import Plan
 from runs.ranking import Objective, front, objectives_named, rank, trials_frame
 from runs.records import Records
-from runs.search import first_device, latency_fields, weights_path
+from runs.search import weights_path
 from runs.workers import Job
 
-FRONT_BUDGET_S = 1.0
-"""Seconds of measurement for each network of the front."""
+REMEASURE_ROUNDS = 4
+"""A network that comes onto the front by a new measurement is measured again too, so often."""
 FINAL_FACTOR = 12
 """Length of the final training over that of a trial."""
 FINAL_ROUNDS = 3
@@ -86,33 +93,29 @@ class Finish:
             self.history.apply(self.records.append(kind, **step()))
 
     def _remeasure(self) -> dict[str, Any]:
-        """Measure the front again, all of it side by side, with nothing else running."""
-        trials = self.front()
-        self.note(f"measuring the {len(trials)} networks of the front again, side by side")
-        measured = single(
-            self.pool,
-            Job(
-                key=JobKey(kind="latency"),
-                function=measure_networks,
-                payload=LatencyJob(
-                    architectures=tuple(trial.architecture for trial in trials),
-                    reference=self.plan.reference,
-                    num_classes=self.plan.num_classes,
-                    device=first_device(self.plan.settings.device),
-                    batch_size=self.plan.settings.latency_batch,
-                    run=str(self.records.directory),
-                    budget_s=FRONT_BUDGET_S,
-                ),
-            ),
-        )
-        fields = [latency_fields(latency) for latency in measured["networks"]]
-        by_latency = sorted(range(len(trials)), key=lambda i: fields[i]["latency_ms"])
+        """Measure the front again with nothing else running, and whoever comes onto it by that."""
+        reference = reference_ms(self.plan, self.records, self.pool)
         latencies: dict[str, dict[str, Any]] = {}
-        for place, index in enumerate(by_latency):
-            near = [by_latency[j] for j in (place - 1, place + 1) if 0 <= j < len(trials)]
-            apart = all(_apart(fields[index], fields[other]) for other in near)
-            latencies[str(trials[index].number)] = {**fields[index], "separable": apart}
-        return {"latencies": latencies, "reference_ms": measured["networks"][0]["reference_ms"]}
+        for _ in range(REMEASURE_ROUNDS):
+            trials = [trial for trial in self.front() if str(trial.number) not in latencies]
+            if not trials:
+                break
+            self.note(f"measuring {len(trials)} networks of the front again, side by side")
+            payload = latency_job(
+                self.plan,
+                [trial.architecture for trial in trials],
+                directory=self.records.directory,
+                budget_s=FRONT_BUDGET_S,
+            )
+            key = JobKey(kind="latency", trials=tuple(trial.number for trial in trials))
+            measured = single(self.pool, Job(key=key, function=measure_networks, payload=payload))
+            for trial, latency in zip(trials, measured["networks"], strict=True):
+                latencies[str(trial.number)] = latency_fields(latency, reference)
+                trial.result.update(latencies[str(trial.number)])
+        best = [str(t.number) for t in self.front() if str(t.number) in latencies]
+        for number, apart in zip(best, separable([latencies[n] for n in best]), strict=True):
+            latencies[number]["separable"] = apart
+        return {"latencies": latencies}
 
     def _test(self) -> dict[str, Any]:
         """Look at the test images once, for the networks on the front."""
@@ -240,9 +243,3 @@ def recommended(history: History, objectives: Sequence[Objective]) -> Trial | No
     frame = ranked(history, objectives)
     complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
     return history.trials[int(complete.iloc[0]["trial"])] if len(complete) else None
-
-
-def _apart(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return bool(
-        a["latency_high_ms"] < b["latency_low_ms"] or b["latency_high_ms"] < a["latency_low_ms"]
-    )

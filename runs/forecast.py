@@ -10,9 +10,9 @@ from runs.console import duration
 from runs.finish import FINAL_FACTOR
 from runs.history import History
 from runs.jobs import JobKey, Slots, several
+from runs.latencies import TRIAL_BUDGET_S, first_device
 from runs.objective import TimingJob, time_trainings
 from runs.plan import Plan
-from runs.search import LATENCY_BUDGET_S, first_device
 from runs.workers import Job
 from search_space.census import Census
 
@@ -53,7 +53,7 @@ def forecast(plan: Plan, pool: Slots, history: History) -> Forecast:
 
     def whole(training: float) -> float:
         # A latency measurement stops every worker: it is paid once a trial, whatever their number.
-        search = left * ((training + TRIAL_S) / workers + 2 * LATENCY_BUDGET_S)
+        search = left * ((training + TRIAL_S) / workers + 2 * TRIAL_BUDGET_S)
         return search + FINAL_FACTOR * training
 
     mean, spread = float(timed.mean()), float(timed.std(ddof=1) / len(timed) ** 0.5)

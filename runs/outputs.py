@@ -85,6 +85,7 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "settings": asdict(plan.settings),
         "recipe": asdict(plan.recipe),
         "timing": history.final.get("timing"),
+        "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "sessions": history.sessions,
         **plan.facts,
     }

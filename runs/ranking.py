@@ -25,7 +25,7 @@ COLUMNS = (
 """First columns of trials.csv and front.csv: a contract, in this order."""
 
 MORE_COLUMNS = (
-    *("latency_low_ms", "latency_high_ms", "separable"),
+    *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "separable"),
     *("params_train", "macs_train", "activations"),
     *("kernels", "depths", "widths", "structures"),
 )

@@ -20,7 +20,8 @@ from evaluators.compliance import compliance
 from evaluators.cost import Cost, cost
 from runs.history import History, Trial, row_of
 from runs.jobs import WAIT_S, JobKey, Slots, first_line, key_of, memory_limit, refusal
-from runs.objective import LatencyJob, TrainJob, measure_networks, train_network, training_seed
+from runs.latencies import TRIAL_BUDGET_S, latency_fields, latency_job, reference_ms
+from runs.objective import TrainJob, measure_networks, train_network, training_seed
 from runs.plan import Plan
 from runs.proposals import Proposer
 from runs.ranking import objectives_named
@@ -34,8 +35,6 @@ STARTS = 4
 
 One network may take a machine down; somebody who kills a run three times must lose none.
 """
-LATENCY_BUDGET_S = 0.1
-"""Seconds of measurement for each network; the front is measured longer at the end."""
 TIME_LIMIT_S = 1800.0
 """A training that takes longer hangs, where nothing is known about how long they take."""
 
@@ -108,6 +107,7 @@ class Search:
         self._again = deque(self.history.pending)
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
+        self._reference_ms = float("nan")
         self._measuring: tuple[int, ...] = ()
         self._alone: deque[int] = deque()
         self._devices: dict[int, str] = {}
@@ -123,6 +123,7 @@ class Search:
         Raises:
             WorkFailed: too many trials failed, or the disk takes no weights.
         """
+        self._reference_ms = reference_ms(self.plan, self.records, self.pool)
         try:
             while True:
                 self._fill()
@@ -224,14 +225,11 @@ class Search:
             Job(
                 key=JobKey(kind="latency", trials=numbers),
                 function=measure_networks,
-                payload=LatencyJob(
-                    architectures=tuple(self.history.trials[n].architecture for n in numbers),
-                    reference=self.plan.reference,
-                    num_classes=self.plan.num_classes,
-                    device=first_device(self.plan.settings.device),
-                    batch_size=self.plan.settings.latency_batch,
-                    run=str(self.directory),
-                    budget_s=LATENCY_BUDGET_S,
+                payload=latency_job(
+                    self.plan,
+                    [self.history.trials[n].architecture for n in numbers],
+                    directory=self.directory,
+                    budget_s=TRIAL_BUDGET_S,
                 ),
                 # A training that hangs never yields to it, and is ended by its own limit.
                 time_limit_s=2 * self.time_limit_s,
@@ -291,7 +289,7 @@ class Search:
             "done",
             trial=trial.number,
             **trained,
-            **latency_fields(latency),
+            **latency_fields(latency, self._reference_ms),
             macs=counted.macs_merged,
             params=counted.params_merged,
             macs_train=counted.macs_train,
@@ -341,20 +339,6 @@ def measures(counted: Cost) -> dict[str, float]:
     }
 
 
-def latency_fields(latency: dict[str, Any]) -> dict[str, float]:
-    """Give the columns of a measured latency."""
-    return {
-        "latency_ms": latency["median_ms"],
-        "latency_low_ms": latency["low_ms"],
-        "latency_high_ms": latency["high_ms"],
-    }
-
-
 def weights_path(directory: Path, number: int) -> Path:
     """Give the file of a trial's weights."""
     return directory / "weights" / f"{number}.safetensors"
-
-
-def first_device(device: str) -> str:
-    """Give the one device for what runs alone."""
-    return "cuda:0" if device == "cuda" else device

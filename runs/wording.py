@@ -199,14 +199,16 @@ def _accuracy_text(facts: Facts) -> str:
 def _latency_text(facts: Facts) -> str:
     threads = (facts.get("device") or {}).get("threads")
     on = f" on {plural(threads, 'thread')}" if threads else ""
+    reference = milliseconds(facts.get("reference_ms"))
     return (
         f"one forward pass of {batch_text(facts)} through the merged network{on}, float32, "
-        "channels last, while every training waits. Median of 9 to 101 samples of about a "
-        "millisecond or one pass, with the 95 % interval of the median from order statistics. "
-        "At the end the networks of the front were measured again, side by side; the others keep "
-        "what they got during the search and compare less well. Separable: the interval overlaps "
-        "with that of neither neighbour in latency on the front; a dash: not measured again, since "
-        "the network came to the front when the others were"
+        "channels last, while every training waits. Rounds alternate with a reference network that "
+        f"took {reference} ms when the run began; latency_ms is the median ratio to it times that "
+        "number, with the 95 % interval of the median from order statistics, so that a machine "
+        "that changes its speed does not reorder networks; latency_raw_ms in trials.csv is the "
+        "plain median. At the end the networks of the front were measured again, longer and side "
+        "by side. Separable: the interval overlaps with that of neither neighbour in latency on "
+        "the front; a dash: not measured again"
     )
 
 

@@ -1,0 +1,98 @@
+"""Latencies that compare over a whole run: each is measured beside the run's reference network.
+
+A machine changes its speed; the ratio of two networks that alternate round by round hardly does. On
+a shared machine of 2 cores the same networks took 0.49 to 0.95 ms in four calls, and 0.65 to 0.70
+of the reference. So the reference is measured once, long, when the run begins, and `latency_ms` of
+a network is its ratio to the reference times that number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from runs.history import History
+from runs.jobs import JobKey, Slots, single
+from runs.objective import LatencyJob, measure_networks
+from runs.plan import Plan
+from runs.records import Records
+from runs.workers import Job
+from search_space.architecture import Architecture
+
+TRIAL_BUDGET_S = 0.1
+"""Seconds of measurement for a network, and as many for the reference beside it."""
+FRONT_BUDGET_S = 1.0
+"""The same for a network of the front, at the end."""
+REFERENCE_BUDGET_S = 1.0
+"""The same for the reference alone, at the beginning."""
+
+
+def latency_job(
+    plan: Plan, architectures: Sequence[Architecture], *, directory: Path, budget_s: float
+) -> LatencyJob:
+    """Describe a measurement of some networks side by side, beside the reference."""
+    return LatencyJob(
+        architectures=tuple(architectures),
+        reference=plan.reference,
+        num_classes=plan.num_classes,
+        device=first_device(plan.settings.device),
+        batch_size=plan.settings.latency_batch,
+        run=str(directory),
+        budget_s=budget_s,
+    )
+
+
+def reference_ms(plan: Plan, records: Records, pool: Slots) -> float:
+    """Give the latency of the reference in milliseconds; measures and records it in a new run.
+
+    Raises:
+        WorkFailed: it could not be measured.
+    """
+    known = History(records.events).final.get("reference")
+    if known is None:
+        payload = latency_job(
+            plan, [plan.reference], directory=records.directory, budget_s=REFERENCE_BUDGET_S
+        )
+        key = JobKey(kind="latency")
+        measured = single(pool, Job(key=key, function=measure_networks, payload=payload))
+        (latency,) = measured["networks"]
+        known = records.append(
+            "reference",
+            id=plan.reference.id,
+            latency_ms=latency["median_ms"],
+            latency_low_ms=latency["low_ms"],
+            latency_high_ms=latency["high_ms"],
+        )
+    return float(known["latency_ms"])
+
+
+def latency_fields(latency: dict[str, Any], reference: float) -> dict[str, float]:
+    """Give the columns of a measured latency.
+
+    Args:
+        latency: as `measure_networks` gives it.
+        reference: latency of the run's reference in milliseconds.
+    """
+    return {
+        "latency_ms": latency["relative"] * reference,
+        "latency_low_ms": latency["relative_low"] * reference,
+        "latency_high_ms": latency["relative_high"] * reference,
+        "latency_raw_ms": latency["median_ms"],
+    }
+
+
+def separable(fields: Sequence[dict[str, float]]) -> list[bool]:
+    """Say of each network whether its interval is apart from those of its neighbours in latency."""
+    order = sorted(range(len(fields)), key=lambda i: fields[i]["latency_ms"])
+    apart = [True] * len(fields)
+    for faster, slower in pairwise(order):
+        if fields[faster]["latency_high_ms"] >= fields[slower]["latency_low_ms"]:
+            apart[faster] = apart[slower] = False
+    return apart
+
+
+def first_device(device: str) -> str:
+    """Give the one device for what runs alone."""
+    return "cuda:0" if device == "cuda" else device
