@@ -345,7 +345,9 @@ def run(action: Callable[[], Any]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as stopped:
-        click.echo(f"\nInterrupted. {stopped}".rstrip(), err=True)
+        # click turns Ctrl-C into an Abort that says nothing.
+        said = stopped.__cause__ if isinstance(stopped, click.Abort) else stopped
+        click.echo(f"\nInterrupted. {said or ''}".rstrip(), err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough of it; keep Python from writing to it at exit.

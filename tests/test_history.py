@@ -86,3 +86,9 @@ def test_events_of_a_later_version_are_passed_over() -> None:
 def test_starts_are_counted_so_that_a_training_cannot_take_the_driver_down_for_ever() -> None:
     started = {"event": "started", "trial": 0}
     assert History([asked(0), started, started]).trials[0].starts == 2
+
+
+def test_an_interrupted_training_was_not_begun() -> None:
+    started = {"event": "started", "trial": 0}
+    events = [asked(0), started, started, {"event": "interrupted", "trials": [0]}]
+    assert History(events).trials[0].starts == 1

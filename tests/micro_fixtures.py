@@ -1,0 +1,36 @@
+"""The micro run as fixtures, for modules that say `pytest_plugins = ["tests.micro_fixtures"]`.
+
+Nothing imports this module, or pytest could not rewrite it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runs import session
+from tests.micro import Inputs, write_data, write_space
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """The micro space and its images on the disk."""
+    folder = tmp_path_factory.mktemp("inputs")
+    return Inputs(space=write_space(folder / "micro.yaml"), data=write_data(folder / "shapes.npz"))
+
+
+@pytest.fixture(scope="session")
+def finished(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of six trials that kept all weights; copy it before you change it."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    plan, images = inputs.planned(budget=6)
+    session.begin(plan, images, out, quiet=True)
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
