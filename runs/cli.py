@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -46,12 +47,29 @@ class SearchByDefault(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(ctx: click.Context, _option: click.Parameter, given: bool) -> None:  # noqa: FBT001
+    if given:
+        try:
+            number = version("replk-search")
+        except PackageNotFoundError:
+            number = "of a clone that is not installed"
+        click.echo(f"replk-search, version {number}")
+        ctx.exit()
+
+
 @click.group(
     cls=SearchByDefault,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
 )
-@click.version_option(package_name="replk-search", prog_name="replk-search")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Search large-kernel ConvNets as a design space, on your data and your device.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -177,8 +178,12 @@ def profile_page(facts: dict[str, Any]) -> str:
         ),
         "",
         "MACs are multiply-adds of convolutions, linear layers and matrix products for one image;",
-        "fvcore's total adds norms and pooling as it counts them, and counts as zero: "
-        + ", ".join(sorted(facts["uncounted"])),
+        *textwrap.wrap(
+            "fvcore's total adds norms and pooling as it counts them, and counts as zero: "
+            + ", ".join(sorted(facts["uncounted"])),
+            width=100,
+            break_long_words=False,
+        ),
         f"activations  {facts['activations']:,} outputs of the merged network's convolutions and "
         "linear layers",
         f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
@@ -251,7 +256,5 @@ def _count(size: float) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    parts = [f"at least {low:,.10g}"] * (low is not None) + [f"at most {high:,.10g}"] * (
-        high is not None
-    )
-    return " and ".join(parts)
+    named = (("at least", low), ("at most", high))
+    return " and ".join(f"{word} {end:,.10g}" for word, end in named if end is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -165,10 +166,10 @@ def resolved_device(device: str) -> str:
     count = torch.cuda.device_count()
     if device == "auto":
         return "cuda" if count else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and (kind == "cpu" or not index.isdigit())):
+    found = re.fullmatch(r"cpu|cuda(?::([0-9]{1,4}))?", device)
+    if found is None:
         raise RunError(f"--device: must be auto, cpu, cuda or cuda:N, got {shown(device)}")
-    if kind == "cuda" and int(index or 0) >= count:
+    if device != "cpu" and int(found[1] or 0) >= count:
         raise RunError(
             f"--device: must be a GPU of this machine, got {device!r}, torch sees {count}; "
             "use cpu, or install torch's CUDA build"

@@ -139,8 +139,7 @@ class Search:
         except (KeyboardInterrupt, WorkFailed):
             # They are begun again, and it was not they that ended this session.
             with contextlib.suppress(RunError):
-                if self._training:
-                    self._record("interrupted", trials=sorted(self._training))
+                self._record("interrupted", trials=sorted({*self._training, *self._trained}))
             raise
 
     # Handing out.

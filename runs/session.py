@@ -140,8 +140,8 @@ def run_directory(out: Path | None, name: str) -> Path:
     if out is None:
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:LONGEST_SLUG].strip("-.") or "run"
         base = RESULTS / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        taken = (base.with_name(f"{base.name}-{n}") for n in range(2, 1000))
-        return next(taken) if base.exists() else base
+        more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
+        return next(path for path in itertools.chain([base], more) if not path.exists())
     try:
         taken_already = out.is_dir() and any(out.iterdir())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and resumed, through the command line, with real trainings of a tiny space."""
+"""Runs that are killed, stopped and resumed, through the command line, with real trainings."""
 
 from __future__ import annotations
 
@@ -8,54 +8,78 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
-from runs.records import Records, read_events
-from tests.micro import write_data, write_space
+from runs.history import History
+from runs.records import RECORD_NAME, read_events
+from tests.micro import Inputs, kinds
+
+pytest_plugins = ["tests.micro_fixtures"]
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = ("--objectives", "accuracy,macs", "--epochs", "1", "--batch-size", "32", "--seed", "3")
+OPTIONS = (
+    *("--objectives", "accuracy,macs", "--epochs", "1", "--batch-size", "32", "--seed", "3"),
+    *("--keep-weights", "all"),
+)
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("inputs")
-    return write_space(folder / "micro.yaml"), write_data(folder / "shapes.npz")
+class Program:
+    """A search in a process group of its own."""
+
+    def __init__(self, *words: str | Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "runs", *map(str, words)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+
+    def ends(self, code: int = 0) -> str:
+        """Wait for its end with this exit code; give what it printed."""
+        output, _ = self.process.communicate(timeout=300)
+        assert self.process.returncode == code, output
+        return output
+
+    def children(self) -> list[psutil.Process]:
+        """All processes that it has started, and they in turn."""
+        return psutil.Process(self.pid).children(recursive=True)
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "runs", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+@pytest.fixture
+def start() -> Iterator[type[Program]]:
+    """Start programs that do not outlive the test."""
+    started: list[Program] = []
+
+    class Started(Program):
+        def __init__(self, *words: str | Path) -> None:
+            super().__init__(*words)
+            started.append(self)
+
+    yield Started
+    for program in started:
+        if program.process.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+            program.process.communicate()
 
 
-def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
+def search(start: type[Program], inputs: Inputs, out: Path, *more: str) -> Program:
+    return start("--space", inputs.space, "--data", inputs.data, "--out", out, *OPTIONS, *more)
 
 
-def search(inputs: tuple[Path, Path], out: Path, *more: str) -> subprocess.Popen[str]:
-    space, data = inputs
-    return start("--space", space, "--data", data, "--out", out, *SETTINGS, *more)
-
-
-def wait_for(out: Path, trials: int) -> None:
-    """Wait until so many trials are asked for."""
-    for _ in range(3000):
-        if (out / "trials.jsonl").exists():
-            asked = sum(event["event"] == "asked" for event in read_events(out))
-            if asked > trials:
-                return
-        time.sleep(0.02)
+def wait_for(out: Path, event: str, times: int) -> None:
+    """Wait until the record holds an event so many times."""
+    for _ in range(6000):
+        if (out / RECORD_NAME).exists() and kinds(read_events(out)).count(event) >= times:
+            return
+        time.sleep(0.01)
     raise AssertionError("the search did not get that far")
 
 
@@ -64,98 +88,123 @@ def table(out: Path) -> pd.DataFrame:
     return frame[["trial", "role", "state", "id", "seed", "accuracy", "val_loss", "macs", "params"]]
 
 
-@pytest.fixture(scope="module")
-def straight(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("straight") / "run"
-    finish(search(inputs, out, "--budget", "14", "--workers", "1"))
-    return out
+def assert_same(one: Path, other: Path) -> None:
+    pd.testing.assert_frame_equal(table(one), table(other))
+    fronts = [pd.read_csv(out / "front.csv") for out in (one, other)]
+    for column in ("id", "accuracy", "test_accuracy"):
+        assert list(fronts[0][column]) == list(fronts[1][column])
+    finals = [History(read_events(out)).final["finaltrained"] for out in (one, other)]
+    for key in ("id", "epochs", "accuracy", "test_accuracy"):
+        assert finals[0][key] == finals[1][key]
 
 
-def test_a_run_killed_three_times_ends_as_one_that_was_left_alone(
-    inputs: tuple[Path, Path], straight: Path, tmp_path: Path
+def test_a_killed_and_resumed_run_ends_as_one_that_was_left_alone(
+    start: type[Program], inputs: Inputs, finished: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    dice = random.Random(0)
-    process = search(inputs, out, "--budget", "14", "--workers", "1")
-    for trials in (2, 6, 10):
-        wait_for(out, trials)
-        time.sleep(dice.uniform(0, 0.4))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        process = start("resume", out)
-    finish(process)
-    pd.testing.assert_frame_equal(table(out), table(straight))
-    front, expected = pd.read_csv(out / "front.csv"), pd.read_csv(straight / "front.csv")
-    assert list(front["id"]) == list(expected["id"])
-
-
-def test_the_same_seed_gives_the_same_trials(
-    inputs: tuple[Path, Path], straight: Path, tmp_path: Path
-) -> None:
-    finish(search(inputs, tmp_path / "again", "--budget", "14", "--workers", "1"))
-    pd.testing.assert_frame_equal(table(tmp_path / "again"), table(straight))
-
-
-def test_with_two_workers_nothing_is_lost_or_doubled_and_accuracies_are_the_network_s_own(
-    inputs: tuple[Path, Path], straight: Path, tmp_path: Path
-) -> None:
-    finish(search(inputs, tmp_path / "two", "--budget", "14", "--workers", "2"))
-    two, one = table(tmp_path / "two"), table(straight)
-    assert len(two) == 14
-    assert two["id"].is_unique
-    both = two.merge(one, on="id")
-    assert len(both) >= 5
-    assert list(both["accuracy_x"]) == list(both["accuracy_y"])
-    assert list(both["seed_x"]) == list(both["seed_y"])
-
-
-def test_a_larger_budget_continues_the_run(straight: Path, tmp_path: Path) -> None:
-    out = tmp_path / "copy"
-    subprocess.run(["cp", "-r", straight, out], check=True)
-    finish(start("resume", out, "--budget", "17"))
-    frame = table(out)
-    assert len(frame) == 17
-    pd.testing.assert_frame_equal(frame.head(14), table(straight))
-
-
-def test_resuming_a_finished_run_trains_nothing(straight: Path) -> None:
-    before = [event for event in read_events(straight) if event["event"] == "done"]
-    finish(start("resume", straight))
-    assert [event for event in read_events(straight) if event["event"] == "done"] == before
+    killed = search(start, inputs, out, "--budget", "6", "--workers", "1")
+    wait_for(out, "started", 3)
+    children = killed.children()
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.process.communicate()
+    printed = start("resume", out).ends()
+    assert "resumed: 2 trainings are done, 1 were cut off" in printed
+    assert "ranking, first 6 of 6" in printed
+    assert "6 trainings of 6 distinct networks; " in printed
+    assert "multinomial logistic regression on the same data" in printed
+    assert f"{out}/trials.csv" in printed
+    assert_same(out, finished)
+    assert not psutil.wait_procs(children, timeout=10)[1]
 
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
-    inputs: tuple[Path, Path], tmp_path: Path
+    start: type[Program], inputs: Inputs, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = search(inputs, out, "--budget", "14", "--workers", "2")
-    wait_for(out, 3)
-    os.killpg(process.pid, signal.SIGINT)
-    output = finish(process, code=130)
-    assert f"replk-search resume {out}" in output
+    program = search(start, inputs, out, "--budget", "14", "--workers", "2")
+    wait_for(out, "done", 1)
+    children = program.children()
+    assert len(children) >= 3
+    os.killpg(program.pid, signal.SIGINT)
+    output = program.ends(code=130)
+    assert output.splitlines()[-1] == (
+        f"Interrupted. Everything finished is on disk; go on with 'replk-search resume {out}'."
+    )
     assert "Traceback" not in output
-    finish(start("resume", out))
-    assert len(table(out)) == 14
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert all(trial.starts == 0 for trial in History(read_events(out)).pending)
 
 
-def test_a_second_process_on_a_run_is_refused(straight: Path) -> None:
-    with Records.open(straight):
-        output = finish(start("resume", straight), code=2)
-    assert f"process {os.getpid()}" in output
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        (signal.SIGTERM, "done"),
+        (signal.SIGINT, "done"),
+        (signal.SIGINT, "session"),
+        (signal.SIGINT, "reference"),
+        (signal.SIGINT, "tested"),
+    ],
+)
+def test_a_signal_to_the_driver_alone_ends_it_as_well_at_any_time(
+    start: type[Program], inputs: Inputs, tmp_path: Path, number: int, after: str
+) -> None:
+    out = tmp_path / "run"
+    program = search(start, inputs, out, "--budget", "2", "--workers", "2")
+    wait_for(out, after, 1)
+    children = program.children()
+    os.kill(program.pid, number)
+    output = program.ends(code=130)
+    assert f"go on with 'replk-search resume {out}'." in output.splitlines()[-1]
     assert "Traceback" not in output
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    start("resume", out).ends()
+    assert table(out)["state"].tolist() == ["complete"] * 2
 
 
-def test_an_existing_run_is_never_overwritten(inputs: tuple[Path, Path], straight: Path) -> None:
-    output = finish(search(inputs, straight, "--budget", "3"), code=2)
-    assert f"replk-search resume {straight}" in output
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0, 2.0])
+def test_ctrl_c_before_the_run_began_is_no_traceback(
+    start: type[Program], inputs: Inputs, tmp_path: Path, seconds: float
+) -> None:
+    program = search(start, inputs, tmp_path / "run", "--budget", "2")
+    time.sleep(seconds)
+    os.killpg(program.pid, signal.SIGINT)
+    output, _ = program.process.communicate(timeout=60)
+    assert program.process.returncode in (130, -signal.SIGINT)
+    # In the first tenth of a second Python itself is starting.
+    assert seconds < 0.2 or "Traceback" not in output
 
 
-def test_a_changed_plan_is_refused(straight: Path, tmp_path: Path) -> None:
-    out = tmp_path / "copy"
-    subprocess.run(["cp", "-r", straight, out], check=True)
-    plan = out / "run.yaml"
-    plan.write_text(plan.read_text().replace("seed: 3", "seed: 4"))
-    assert "must stay as the search wrote it" in finish(start("resume", out), code=2)
-    plan.unlink()
-    finish(start("resume", out))
-    assert "seed: 3" in plan.read_text()
+@pytest.mark.slow
+def test_a_run_of_30_killed_three_times_at_random_ends_as_one_that_was_left_alone(
+    start: type[Program], inputs: Inputs, tmp_path: Path
+) -> None:
+    straight, out = tmp_path / "straight", tmp_path / "killed"
+    search(start, inputs, straight, "--budget", "30", "--workers", "1").ends()
+    dice = random.Random(0)
+    program = search(start, inputs, out, "--budget", "30", "--workers", "1")
+    for trials in (4, 11, 23):
+        wait_for(out, "asked", trials)
+        time.sleep(dice.uniform(0, 0.6))
+        os.killpg(program.pid, signal.SIGKILL)
+        program.process.communicate()
+        program = start("resume", out)
+    program.ends()
+    assert len(table(out)) == 30
+    assert_same(out, straight)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_once_a_run_loses_no_trial(
+    start: type[Program], inputs: Inputs, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    program = search(start, inputs, out, "--budget", "3", "--workers", "1")
+    for start_number in (1, 2, 3):
+        wait_for(out, "started", start_number)
+        os.killpg(program.pid, signal.SIGKILL)
+        program.process.communicate()
+        program = start("resume", out)
+    program.ends()
+    assert table(out)["state"].tolist() == ["complete"] * 3

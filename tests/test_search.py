@@ -13,7 +13,7 @@ import pytest
 from runs.history import History
 from runs.jobs import JobKey
 from runs.plan import Plan
-from runs.records import Event, Records
+from runs.records import Event, Records, read_events
 from runs.search import Search
 from runs.workers import Finished, Job, Pool, PoolEvent, Started
 from search_space.errors import WorkFailed
@@ -288,3 +288,18 @@ def test_a_space_with_fewer_networks_than_the_budget_ends_early(
     history = searched(plan, records)
     assert history.spent == 2
     assert history.final["exhausted"]["distinct"] == 2
+
+
+def test_with_two_workers_accuracies_are_still_the_networks_own(
+    plan: Plan, records: Records, finished: Path
+) -> None:
+    history = searched(with_budget(plan, 6, workers=2), records)
+    one = {trial.id: trial for trial in History(read_events(finished)).done}
+    two = {trial.id: trial for trial in history.done}
+    assert len(two) == 6
+    both = one.keys() & two.keys()
+    assert len(both) >= 4
+    for key in both:
+        assert two[key].seed == one[key].seed
+        for column in ("accuracy", "val_loss", "curve"):
+            assert two[key].result[column] == one[key].result[column]

@@ -1,4 +1,7 @@
-"""Where the time of the main job goes, and how fast the program answers. Run by `make bench`; asserts no time."""
+"""Where the time of the main job goes, how fast the program answers; asserts no time.
+
+Run by `make bench`.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ def test_trainings_per_minute_and_where_the_time_goes(tmp_path: Path) -> None:
 def test_time_to_answer(benchmark: BenchmarkFixture, arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "runs", *arguments]
     done = benchmark.pedantic(
-        lambda: subprocess.run(command, cwd=ROOT, capture_output=True, check=True), rounds=5, warmup_rounds=1
+        lambda: subprocess.run(command, cwd=ROOT, capture_output=True, check=True),
+        rounds=5,
+        warmup_rounds=1,
     )
     assert done.stdout

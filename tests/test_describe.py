@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runs.describe import find_network, profile_page, profiled, space_page
+from search_space.errors import ReplkError, RunError, SpaceError
+from tests.micro import SPACE, write_space
+
+pytest_plugins = ["tests.micro_fixtures"]
+
+
+@pytest.fixture(scope="module")
+def smallest() -> dict[str, Any]:
+    return profiled("unireplknet_a")
+
+
+def test_a_published_network_is_profiled_at_224_px_with_1000_classes(
+    smallest: dict[str, Any],
+) -> None:
+    assert smallest["input"] == {"channels": 3, "size": [224, 224]}
+    assert smallest["classes"] == 1000
+    assert smallest["params_train"] == 4_649_060
+    assert smallest["params_merged"] == 4_437_300
+    assert smallest["macs_train"] == smallest["meta_macs_train"] == 674_684_480
+    assert smallest["macs_merged"] == smallest["meta_macs_merged"] == 639_843_520
+    assert smallest["kernels"] == "3|13|13|13"
+    assert smallest["depth"] == 12
+    assert smallest["dead_taps"] == 0
+
+
+def test_fvcore_s_total_and_what_it_cannot_count_stand_beside(smallest: dict[str, Any]) -> None:
+    # Above the multiply-adds by the norms that fvcore counts.
+    assert smallest["fvcore_total_train"] == 683_639_360
+    assert smallest["fvcore_total_merged"] == 642_275_520
+    assert smallest["uncounted"]["aten::gelu"] == 13
+    assert smallest["uncounted"]["aten::sigmoid"] == 12
+
+
+def test_a_profile_is_plain_json_and_a_page_with_every_number(smallest: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(smallest)) == smallest
+    page = profile_page(smallest)
+    assert page.splitlines()[0] == ("unireplknet_a (f826c9aa0207), input 224x224x3, 1000 classes")
+    for number in ("4,649,060", "4,437,300", "674,684,480", "639,843,520", "642,275,520"):
+        assert number in page
+    assert "S4 NA" in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_input_and_classes_can_be_others() -> None:
+    facts = profiled("unireplknet_a", size=(64, 96), channels=1, classes=7)
+    assert facts["input"] == {"channels": 1, "size": [64, 96]}
+    assert facts["classes"] == 7
+    assert facts["params_train"] < 4_649_060 - 993 * 320
+    # Maps of 2 x 3 in the last stage: a kernel of 13 reaches beyond every pixel there.
+    assert facts["dead_taps"] > 0
+
+
+def test_latency_is_measured_where_it_is_asked_for(finished: Path) -> None:
+    name = next((finished / "architectures").iterdir())
+    facts = profiled(str(name), classes=4, latency_device="cpu", batch_size=3)
+    measured = facts["latency"]
+    assert 0 < measured["low_ms"] <= measured["median_ms"] <= measured["high_ms"]
+    assert measured["batch_size"] == 3
+    assert measured["device"]["device"] == "cpu"
+    assert "for a batch of 3, merged, channels last" in profile_page(facts)
+
+
+def test_a_network_of_a_run_is_found_by_its_id_with_the_classes_of_the_run(finished: Path) -> None:
+    path = next((finished / "architectures").iterdir())
+    network, classes = find_network(f"{finished}/{path.stem}")
+    assert network.id == path.stem
+    assert classes == 4
+    assert find_network(str(path)) == (network, 1000)
+    assert profiled(f"{finished}/{path.stem}")["classes"] == 4
+
+
+def test_an_id_that_the_run_does_not_have_suggests_the_nearest(finished: Path) -> None:
+    known = next((finished / "architectures").iterdir()).stem
+    with pytest.raises(RunError, match=rf"got '{known[:-1]}'; did you mean '{known}'\?$"):
+        find_network(f"{finished}/{known[:-1]}")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unireplknet_z", r"^unireplknet_z: must be a YAML file or a shipped name, .*did you mean"),
+        ("nothing.yaml", r"^nothing.yaml: must "),
+        (
+            "default",
+            r"^default.yaml:\d+: shared.structure: must be one value in a network, got an axis",
+        ),
+        ("", r"must be"),
+    ],
+)
+def test_what_is_no_network_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ReplkError, match=said):
+        profiled(name)
+
+
+def test_a_network_is_profiled_even_on_one_pixel() -> None:
+    facts = profiled("unireplknet_a", size=(1, 1))
+    assert facts["macs_train"] == facts["meta_macs_train"]
+    assert facts["dead_taps"] > 0
+
+
+def given(**changes: Any) -> dict[str, Any]:
+    return {"size": None, "channels": None, "classes": 10, "samples": 2, "seed": 0, **changes}
+
+
+def test_the_page_of_the_shipped_space_has_axes_size_and_samples() -> None:
+    page = space_page("default", **given())
+    lines = page.splitlines()
+    assert lines[0].startswith("default: input 28x28x1 (")
+    assert any(line.startswith("  stages[1].kernel ") and "13" in line for line in lines)
+    assert any(line.startswith("distinct networks   ") for line in lines)
+    assert page == space_page("default", **given())
+    assert len(lines) == len(space_page("default", **given(samples=0)).splitlines()) + 4
+    assert max(map(len, lines)) <= 100
+
+
+def test_the_page_of_a_space_counts_what_meets_the_constraints(tmp_path: Path) -> None:
+    text = SPACE + "constraints:\n  params: {max: 900}\n  macs: {min: 1, max: 1e6}\n"
+    path = write_space(tmp_path / "micro.yaml", text)
+    page = space_page(str(path), **given(size=(12, 12), channels=1, classes=4))
+    assert "micro: input 12x12x1 (given by --size" in page
+    assert "distinct networks   672" in page
+    assert "within the constraints, all checked" in page
+    assert f"{path}:12: constraints.params: at most 900" in page
+    assert "constraints.macs: at least 1 and at most 1,000,000" in page
+
+
+def test_what_a_space_wastes_is_said(tmp_path: Path) -> None:
+    # On a map of 2 x 2 a kernel of 5 is one of 3.
+    text = (
+        "input: {channels: 1, size: 4}\n"
+        "stem: {stride: 2}\n"
+        "stages:\n  - {depth: 1, width: 4, kernel: {choice: [3, 5]}}\n"
+    )
+    page = space_page(str(write_space(tmp_path / "s.yaml", text)), **given())
+    assert "s: input 4x4x1 (as the YAML says)" in page
+    assert "distinct networks   1" in page
+    assert "choices that make nothing new" in page
+
+
+def test_a_space_of_floats_is_infinite_and_one_of_one_network_has_no_axis(tmp_path: Path) -> None:
+    row = "stages:\n  - {depth: 1, width: 4, kernel: 3, ffn_ratio: %s}\n"
+    endless = write_space(tmp_path / "f.yaml", row % "{float: [1, 4]}")
+    assert "infinitely many" in space_page(str(endless), **given())
+    single = write_space(tmp_path / "one.yaml", row % "2")
+    assert "  none: one network" in space_page(str(single), **given())
+
+
+def test_a_space_that_is_none_is_refused() -> None:
+    with pytest.raises(SpaceError, match=r"^defualt: .*did you mean 'default'"):
+        space_page("defualt", **given())

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from runs import session
+from runs.history import History
+from runs.outputs import run_facts, write_results
+from runs.plan import load_plan
+from runs.records import read_events
+from search_space.architecture import Architecture
+from search_space.errors import RunError
+from search_space.yaml_io import load_architecture, load_space
+
+pytest_plugins = ["tests.micro_fixtures"]
+
+# design.md section 6, to the letter.
+CONTRACT = [
+    *("trial", "role", "state", "id", "seed", "accuracy", "val_loss", "test_accuracy"),
+    *("latency_ms", "macs", "params", "s1", "s2", "s3", "s4", "rank", "front_rank", "on_front"),
+    *("seconds", "error", "architecture"),
+]
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "front.csv"])
+def test_tables_begin_with_the_columns_of_the_contract(finished: Path, name: str) -> None:
+    assert list(pd.read_csv(finished / name).columns[:21]) == CONTRACT
+
+
+def test_trials_are_ranked_by_accuracy_and_lost_nothing(finished: Path) -> None:
+    frame = pd.read_csv(finished / "trials.csv")
+    assert list(frame["rank"]) == [1, 2, 3, 4, 5, 6]
+    assert list(frame["accuracy"]) == sorted(frame["accuracy"], reverse=True)
+    assert sorted(frame["trial"]) == [0, 1, 2, 3, 4, 5]
+    assert [Architecture.from_json(text).id for text in frame["architecture"]] == list(frame["id"])
+
+
+def test_the_front_runs_from_the_cheapest_to_the_most_accurate(finished: Path) -> None:
+    front = pd.read_csv(finished / "front.csv")
+    assert list(front["macs"]) == sorted(front["macs"])
+    assert list(front["accuracy"]) == sorted(front["accuracy"])
+    assert front["on_front"].all()
+    assert set(front["front_rank"]) == {1}
+    assert front["test_accuracy"].notna().all()
+
+
+def test_each_network_of_the_front_is_a_file_a_network_and_a_space_of_size_1(
+    finished: Path,
+) -> None:
+    ids = set(pd.read_csv(finished / "front.csv")["id"])
+    paths = list((finished / "architectures").iterdir())
+    assert {path.name for path in paths} == {f"{name}.yaml" for name in ids}
+    for path in paths:
+        assert load_architecture(path).id == path.stem
+        space = load_space(path)
+        assert space.count() == 1
+        assert [network.id for network in space.census.all()] == [path.stem]
+
+
+def test_the_picture_is_a_png_and_the_page_stands_alone(finished: Path) -> None:
+    assert (finished / "figures" / "front.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_everything_is_written_anew_from_the_record(run: Path) -> None:
+    expected = {name: (run / name).read_bytes() for name in ("trials.csv", "front.csv")}
+    for name in ("architectures", "figures", "weights"):
+        shutil.rmtree(run / name)
+    (run / "architectures").mkdir()
+    (run / "architectures" / "0123456789ab.yaml").write_text("of a network that left the front")
+    for name in (*expected, "report.html"):
+        (run / name).unlink()
+    written = session.report(run)
+    assert {name: (run / name).read_bytes() for name in expected} == expected
+    assert {path.name for path in written} >= {"front.png", "report.html", "trials.csv"}
+    assert all(path.exists() for path in written)
+    assert not (run / "architectures" / "0123456789ab.yaml").exists()
+
+
+def test_a_run_without_a_finished_trial_has_empty_tables(run: Path) -> None:
+    events = read_events(run)
+    first = next(i for i, event in enumerate(events) if event["event"] == "done")
+    results = write_results(run, load_plan(run), History(events[:first]))
+    assert list(pd.read_csv(run / "trials.csv").columns[:21]) == CONTRACT
+    assert len(results.front) == 0
+    assert results.facts["recommended"] is None
+    assert list((run / "architectures").iterdir()) == []
+
+
+def test_a_final_training_of_another_network_is_not_the_recommended_one_s(run: Path) -> None:
+    history = History(read_events(run))
+    history.final["finaltrained"] = {**history.final["finaltrained"], "id": "another"}
+    assert run_facts(run, load_plan(run), history)["final"] is None
+
+
+def test_files_that_cannot_be_written_are_named(run: Path) -> None:
+    shutil.rmtree(run / "figures")
+    (run / "figures").write_text("in the way")
+    with pytest.raises(RunError, match=r"^.*figures/front.png: could not be written, .*exists"):
+        session.report(run)
