@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -16,9 +17,11 @@ from typing import Any, NoReturn
 
 import click
 
-from search_space.errors import ReplkError, nearest
+from search_space.errors import ReplkError, WorkFailed, nearest
 
 INTERRUPTED = 130
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""No mistake of ours wherever it comes."""
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
 OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
@@ -371,6 +374,12 @@ def run(action: Callable[[], Any]) -> int:
         # Whoever read our output has enough of it; keep Python from writing to it at exit.
         sys.stdout = None
         return 0
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"Error: {where}the disk takes no more, {error.strerror}", err=True)
+        return WorkFailed.exit_code
     return 0
 
 

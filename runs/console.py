@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ from rich.text import Text
 from runs.ranking import kernels_text
 from search_space.architecture import Architecture
 
+logger = logging.getLogger(__name__)
+
 LAST_SHOWN = 8
 """Finished trials in the live table."""
 RANKED_SHOWN = 15
@@ -38,6 +41,14 @@ FAILED_SHOWN = 3
 
 class _Terminal(Terminal):
     """A terminal whose reader may leave: the search goes on, its results are in files."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, as long as what we print to takes it: a log may lie on a full disk."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            logger.warning("nothing more is shown (%s); the search goes on", error.strerror)
+            self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
         """Show nothing more."""

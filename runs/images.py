@@ -109,7 +109,8 @@ def write_copy(data: ImageData, folder: Path) -> None:
         (folder / "words.json").write_text(json.dumps(words), encoding="ascii")
     except OSError as error:
         raise RunError(
-            f"{folder}: must take a copy of the images, {error.strerror or error}; make room there"
+            f"{folder}: must take a copy of the images, "
+            f"{error.strerror or 'the disk took a part of them'}; make room there"
         ) from error
 
 
