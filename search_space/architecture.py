@@ -72,8 +72,8 @@ class Stage:
 
     @property
     def ffn_width(self) -> int:
-        """Hidden width of the pointwise pair."""
-        return int(self.width * self.ffn_ratio)
+        """Hidden width of the pointwise pair, rounded down but never nothing."""
+        return max(1, int(self.width * self.ffn_ratio))
 
 
 @dataclass(frozen=True, kw_only=True)

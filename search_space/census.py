@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from search_space.architecture import Architecture
 from search_space.axes import Axis, FloatRange, Value, text_key
-from search_space.drawing import Drawer
 from search_space.neighbours import neighbours
 from search_space.plan import Shell
-from search_space.traits import PATTERN, TraitSet, axis_values, below, covers
+from search_space.traits import TraitSet, axis_values, below, covers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +50,7 @@ class Census:
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw a network, each as likely as any other; with axes of floats, axis by axis."""
         if math.isinf(self.size):
-            return self._drawer.draw(lambda _name, axis, options: _even(rng, axis, options))
+            return self.space.draw(lambda _name, axis, options: _even(rng, axis, options))
         point, chosen = below(rng, int(self.size)), 0
         while point >= self._weights[chosen]:
             point -= self._weights[chosen]
@@ -59,10 +58,6 @@ class Census:
         shell = self._shells[chosen]
         columns = tuple(found.sample(rng) for found in self.plan.sets(shell))
         return self.plan.build(shell, columns, {})
-
-    @cached_property
-    def _drawer(self) -> Drawer:
-        return Drawer(self.plan)
 
     def all(self) -> Iterator[Architecture]:
         """List every distinct network of a finite space."""
@@ -83,7 +78,7 @@ class Census:
     def impossible(self) -> int:
         """Pairs of a kernel and its branches that cannot exist, counted once in every stage."""
         pairs = set()
-        for found in self._patterns:
+        for found in self._sets_with("kernel"):
             for index, rows in enumerate(found.rows):
                 for values, row in zip(found.tuples, rows, strict=True):
                     for raw, made in row.items():
@@ -91,14 +86,6 @@ class Census:
                             words = _words(found, index, values, raw)
                             pairs.add((index, words["kernel"], words["dilations"]))
         return len(pairs)
-
-    @property
-    def _patterns(self) -> list[TraitSet]:
-        return list(self._distinct_sets(PATTERN.keys).values())
-
-    def _distinct_sets(self, keys: tuple[str, ...]) -> dict[int, TraitSet]:
-        sets = (found for shell in self._shells for found in self.plan.sets(shell))
-        return {id(found): found for found in sets if found.trait.keys == keys}
 
     def wasted(self) -> list[str]:
         """Name the choices that make no other network than those before them on their axis."""
@@ -158,6 +145,7 @@ class Census:
         return _repeats(images)
 
     def _sets_with(self, key: str) -> list[TraitSet]:
+        """Give every distinct set of the trait that has a key; shells may share one."""
         sets = {
             id(found): found
             for shell in self._shells

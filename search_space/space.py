@@ -65,6 +65,8 @@ class DesignSpace:
     constraints: tuple[Constraint, ...]
     document: Mapping[str, Any] = field(compare=False)
     """The plain YAML, for run.yaml."""
+    places: Mapping[str, str] = field(compare=False, default_factory=dict)
+    """`file:line: path` of what the YAML says of the whole network, by the key; for messages."""
 
     def __getstate__(self) -> dict[str, Any]:
         # What was worked out stays behind: a worker works out again the little that it needs.
@@ -80,6 +82,13 @@ class DesignSpace:
         bound.check_maps()
         return bound
 
+    def place(self, key: str) -> str:
+        """Give `file:line: path` of a key of the network, of `stages` or of `input.size`.
+
+        Where the YAML is silent about a key, it is the first line.
+        """
+        return self.places.get(key, f"{self.where}:1: {key}")
+
     def image(self) -> tuple[tuple[int, int], int]:
         """Give height and width in pixels of the input, and its channels.
 
@@ -93,11 +102,8 @@ class DesignSpace:
             )
         return self.size, self.channels
 
-    def check_maps(self, *, where: str = "") -> None:
+    def check_maps(self) -> None:
         """Check that every stage has a map of at least one pixel.
-
-        Args:
-            where: Start of the message; the file where empty.
 
         Raises:
             SpaceError: the images are too small for the stages.
@@ -107,10 +113,12 @@ class DesignSpace:
         for values in itertools.product(*map(axis_values, self.network.values())):
             shell = shell_of(dict(zip(self.network, values, strict=True)))
             if self._least_map(shell, height, width) < 1:
-                at = where or f"{self.where}: input"
+                named = "input.size" in self.places
+                # Where the images come with the data, it is the stages that ask for too much.
+                at = f"{self.place('input.size')}:" if named else f"{self.place('stages')}: images"
                 least = next(s for s in itertools.count(1) if self._least_map(shell, s, s))
                 raise SpaceError(
-                    f"{at}: must be at least {least} pixels wide and high for stem "
+                    f"{at} must be at least {least} pixels wide and high for stem "
                     f"stride {shell.stride} and {len(self.stages)} stages, got {height}x{width}; "
                     "use larger images, fewer stages or a smaller stride"
                 )

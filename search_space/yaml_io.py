@@ -112,12 +112,19 @@ def space_of(document: Document) -> DesignSpace:
         stages=stages,
         constraints=_constraints(document),
         document=top,
+        places=_places(document),
     )
     _check_families(document, space)
     _check_branches(document, space)
     if size is not None:
-        space.check_maps(where=document.where(("input", "size")))
+        space.check_maps()
     return space
+
+
+def _places(document: Document) -> dict[str, str]:
+    """Give `file:line: path` of what the document says of the whole network, by the key."""
+    paths = [("stages",), ("input", "size"), *(tuple(key.split(".")) for key in NETWORK_KEYS)]
+    return {".".join(path): document.where(path) for path in paths if path in document.lines}
 
 
 def _document(source: str | Path) -> Document:

@@ -288,6 +288,11 @@ def test_kernels_of_blocks_follow_the_placement() -> None:
     assert GOLDEN.maps == ((14, 14), (7, 7))
 
 
+def test_a_pointwise_pair_has_at_least_one_hidden_channel() -> None:
+    assert Stage(depth=1, width=8, placement="S", ffn_ratio=0.01).ffn_width == 1
+    assert Stage(depth=1, width=9, placement="S", ffn_ratio=3.5).ffn_width == 31
+
+
 def test_to_dict_holds_plain_values_and_only_keys_that_act() -> None:
     plain = GOLDEN.to_dict()
     assert plain == json.loads(json.dumps(plain))

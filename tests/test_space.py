@@ -387,10 +387,22 @@ def test_images_too_small_for_the_stages_are_refused(
 ) -> None:
     rows = ", ".join(["{depth: 1, width: 8, kernel: 3}"] * stages)
     space = parse_space(f"block: {block}\nstem: {{stride: {stride}}}\nstages: [{rows}]")
-    message = rf"^space\.yaml: input: must be at least {least} pixels wide and high for stem stride"
+    message = rf"^space\.yaml:3: stages: images must be at least {least} pixels .* for stem stride"
     with pytest.raises(SpaceError, match=message + rf".*got {side}x{side}"):
         space.bound(size=(side, side), channels=3)
     assert space.bound(size=(least, least), channels=3).count() == 1
+
+
+def test_a_space_knows_where_the_yaml_says_what() -> None:
+    space = parse_space(
+        "input: {channels: 3, size: 32}\nblock: slak\nstem:\n  kind: patchify\n"
+        "stages:\n  - {depth: 1, width: 8, kernel: 3}"
+    )
+    assert space.place("block") == "space.yaml:2: block"
+    assert space.place("stem.kind") == "space.yaml:4: stem.kind"
+    assert space.place("input.size") == "space.yaml:1: input.size"
+    assert space.place("stages") == "space.yaml:6: stages"
+    assert space.place("head") == "space.yaml:1: head"
 
 
 def test_families_that_round_up_take_images_of_one_pixel() -> None:
