@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from search_space.errors import SpaceError, nearest
+from search_space.errors import SpaceError
 
 
 class PartCost(NamedTuple):
@@ -39,6 +39,7 @@ def find_row(table: Mapping[str, Row], kind: str, *, where: str) -> Row:
     """
     if kind not in table:
         raise SpaceError(
-            f"{where}: must be a kind that can be built, got {kind!r}; {nearest(kind, table)}"
+            f"{where}: must be a kind that can be built, got {kind!r}; "
+            f"this version builds {', '.join(table)}"
         )
     return table[kind]

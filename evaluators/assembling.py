@@ -111,6 +111,8 @@ def _checked_labels(part: Arrays) -> NDArray[np.int64]:
         raise DataError(
             f"{where}: must be 0 or more, got {int(labels.min())}; drop unlabelled images"
         )
+    if int(labels.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: must fit into int64, got {int(labels.max())}; count from 0")
     return labels.astype(np.int64)
 
 

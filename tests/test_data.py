@@ -239,6 +239,11 @@ def grey(*shape: int) -> Any:
         ("train_labels", np.arange(20) - 1, "must be 0 or more, got -1;"),
         (
             "train_labels",
+            np.arange(20, dtype=np.uint64) + 2**63,
+            "must fit into int64, got 9223372036854775827; count from 0",
+        ),
+        (
+            "train_labels",
             np.eye(20, dtype=int),
             r"must be one label .*got shape \(20, 20\); .*argmax",
         ),

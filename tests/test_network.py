@@ -256,16 +256,16 @@ def test_the_same_global_seed_gives_the_same_weights() -> None:
 @pytest.mark.parametrize(
     ("changed", "where"),
     [
-        ({"block": "slak"}, "block: .* got 'slak'; must be one of: unireplknet"),
+        ({"block": "slak"}, "block: .* got 'slak'; this version builds unireplknet$"),
         (
             {"stem": Stem(kind="patchify")},
-            "stem.kind: .* got 'patchify'; must be one of: unireplknet",
+            "stem.kind: .* got 'patchify'; this version builds unireplknet$",
         ),
-        ({"transition": "convnext"}, "transition: .* got 'convnext'; must be one of: unireplknet"),
         (
-            {"head": "norm_pool"},
-            "head: .* got 'norm_pool'; (must be one of: pool_norm|did you mean)",
+            {"transition": "convnext"},
+            "transition: .* got 'convnext'; this version builds unireplknet$",
         ),
+        ({"head": "norm_pool"}, "head: .* got 'norm_pool'; this version builds pool_norm$"),
     ],
 )
 def test_a_kind_without_a_builder_is_refused_with_those_that_have_one(
