@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from search_space.errors import ReplkError, WorkFailed, nearest
-
-INTERRUPTED = 130
-DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""No mistake of ours wherever it comes."""
+from runs.ending import interrupt, run
+from search_space.errors import nearest
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
 OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
@@ -349,49 +343,12 @@ def profile(
     click.echo(json.dumps(facts, indent=2) if as_json else profile_page(facts))
 
 
-def run(action: Callable[[], Any]) -> int:
-    """Run a command and give its exit code.
-
-    Returns:
-        0 done, 1 the work failed, 2 the user's mistake, 130 interrupted.
-    """
-    try:
-        action()
-    except ReplkError as error:
-        click.echo(f"Error: {error}", err=True)
-        return error.exit_code
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort) as stopped:
-        # click turns Ctrl-C into an Abort that says nothing.
-        said = stopped.__cause__ if isinstance(stopped, click.Abort) else stopped
-        click.echo(f"\nInterrupted. {said or ''}".rstrip(), err=True)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough of it; keep Python from writing to it at exit.
-        sys.stdout = None
-        return 0
-    except OSError as error:
-        if error.errno not in DISK_TROUBLE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}the disk takes no more, {error.strerror}", err=True)
-        return WorkFailed.exit_code
-    return 0
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main() -> NoReturn:
     """Run the program."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # A scheduler's SIGTERM ends a search as Ctrl-C does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows no UTF-8 shows an escape where it lacks a letter.
         if isinstance(stream, io.TextIOWrapper):

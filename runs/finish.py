@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from runs.history import History, Trial
-from runs.jobs import JobKey, OnProgress, Slots, memory_limit, several, single
+from runs.jobs import JobKey, OnProgress, Slots, memory_limit, several, single, undisturbed
 from runs.latencies import (
     FRONT_BUDGET_S,
     first_device,
@@ -90,7 +90,9 @@ class Finish:
     def _once(self, kind: str, step: Callable[[], dict[str, Any]]) -> None:
         known = self.history.final.get(kind)
         if known is None or known["seq"] < self.last_done:
-            self.history.apply(self.records.append(kind, **step()))
+            found = step()
+            with undisturbed():
+                self.history.apply(self.records.append(kind, **found))
 
     def _remeasure(self) -> dict[str, Any]:
         """Measure the front again with nothing else running, and whoever comes onto it by that."""

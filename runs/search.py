@@ -19,7 +19,7 @@ import torch
 from evaluators.compliance import compliance
 from evaluators.cost import Cost, cost
 from runs.history import History, Trial, row_of
-from runs.jobs import WAIT_S, JobKey, Slots, first_line, key_of, memory_limit, refusal
+from runs.jobs import WAIT_S, JobKey, Slots, first_line, key_of, memory_limit, refusal, undisturbed
 from runs.latencies import TRIAL_BUDGET_S, latency_fields, latency_job, reference_ms
 from runs.objective import TrainJob, measure_networks, train_network, training_seed
 from runs.plan import Plan
@@ -323,8 +323,9 @@ class Search:
         self.watcher.counts(self.history.counts)
 
     def _record(self, kind: str, **fields: Any) -> Event:
-        event = self.records.append(kind, **fields)
-        self.history.apply(event)
+        with undisturbed():
+            event = self.records.append(kind, **fields)
+            self.history.apply(event)
         return event
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from runs import session
-from runs.cli import INTERRUPTED, cli
-from runs.cli import run as exit_code_of
+from runs.cli import cli
+from runs.ending import INTERRUPTED, interrupt
+from runs.ending import run as exit_code_of
 from search_space.errors import RunError, WorkFailed
 from tests.micro import SPACE, Inputs, write_space
 
@@ -308,6 +310,30 @@ def test_ctrl_c_in_a_command_keeps_its_sentence(
     assert (
         f"Interrupted. Everything finished is on disk; go on with 'replk-search resume {run}'"
         in (error)
+    )
+
+
+def test_a_signal_waits_until_a_child_is_started() -> None:
+    handler = signal.signal(signal.SIGINT, interrupt)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        interrupt(signal.SIGTERM, None)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGTERM, None)
+
+
+def test_a_full_disk_is_a_sentence_wherever_it_is_met(capsys: pytest.CaptureFixture[str]) -> None:
+    def action() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    assert exit_code_of(action) == 1
+    assert capsys.readouterr().err == (
+        "Error: /tmp/x: the disk takes no more, No space left on device\n"
     )
 
 

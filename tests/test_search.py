@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runs.history import History
-from runs.jobs import JobKey
+from runs.jobs import JobKey, undisturbed
 from runs.plan import Plan
 from runs.records import Event, Records, read_events
 from runs.search import Search
@@ -303,3 +303,16 @@ def test_with_two_workers_accuracies_are_still_the_networks_own(
         assert two[key].seed == one[key].seed
         for column in ("accuracy", "val_loss", "curve"):
             assert two[key].result[column] == one[key].result[column]
+
+
+def test_ctrl_c_never_comes_while_an_event_is_written() -> None:
+    seen = []
+
+    def write() -> None:
+        with undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("written")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert seen == ["written"]
