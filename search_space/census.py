@@ -12,7 +12,7 @@ from search_space.architecture import Architecture
 from search_space.axes import Axis, FloatRange, Value, text_key
 from search_space.neighbours import neighbours
 from search_space.plan import Shell
-from search_space.traits import TraitSet, axis_values, below, covers
+from search_space.traits import Profiles, TraitSet, axis_values, below
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +118,7 @@ class Census:
         """Compare the sets that each value leaves to the stages, pair by pair of assignments."""
         sets = self._sets_with(key)
         places = [list(found.shared).index(key) for found in sets]
-        seen: list[list[tuple[frozenset[Any], ...]]] = [[] for _ in sets]
+        seen = [Profiles() for _ in sets]
         for value in axis_values(axis):
             news, any_drawn = False, False
             for found, place, before in zip(sets, places, seen, strict=True):
@@ -128,8 +128,9 @@ class Census:
                     if values[place] == value and all(options[s] for options in found.options)
                 ]
                 any_drawn = any_drawn or bool(mine)
-                news = news or any(not any(covers(b, m) for b in before) for m in mine)
-                before += mine
+                news = news or any(next(before.covering(m), None) is None for m in mine)
+                for profile in mine:
+                    before.add(profile)
             if not any_drawn:
                 yield value, _NEVER
             elif not news:

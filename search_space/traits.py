@@ -23,6 +23,8 @@ Made = tuple[Any, ...]
 """Canonical fields that a trait decides in a stage; a FloatRange stands for its numbers."""
 Raw = tuple[Any, ...]
 """One value for each of some axes, as declared."""
+Profile = tuple[frozenset[Any], ...]
+"""Sets of values, one a stage: what a shared assignment leaves to each."""
 Alive = frozenset[int]
 """Shared assignments, by index, that fit what was chosen so far."""
 Make = Callable[[int, Mapping[str, Any]], Made | None]
@@ -94,6 +96,7 @@ class TraitSet:
         )
         """Shared assignments that together make all there is; empty where nothing can exist."""
         self._fits = [self._fitting(index) for index in range(len(own))]
+        self._places = [{made: place for place, made in enumerate(fits)} for fits in self._fits]
         self._counts: dict[tuple[int, Alive], int] = {}
 
     def _rows(self, index: int, make: Make) -> list[dict[Raw, Made | None]]:
@@ -157,9 +160,11 @@ class TraitSet:
     def _table(self, index: int, alive: Alive) -> dict[Alive, list[Made]]:
         """Group the values of a stage by the shared assignments that are left with them."""
         table: dict[Alive, list[Made]] = {}
-        for made, fits in self._fits[index].items():
-            if rest := fits & alive:
-                table.setdefault(rest, []).append(made)
+        fits = self._fits[index]
+        # Of many values few are left with few assignments; the order stays that of the axes.
+        near = {made for s in alive for made in self.options[index][s]}
+        for made in sorted(near, key=self._places[index].__getitem__):
+            table.setdefault(fits[made] & alive, []).append(made)
         return table
 
     def _count(self, index: int, alive: Alive) -> int:
@@ -188,21 +193,45 @@ def axis_values(axis: Axis) -> tuple[Any, ...]:
     return (axis,) if isinstance(axis, FloatRange) else axis.values
 
 
-def undominated(profiles: Mapping[int, tuple[Alive | frozenset[Made], ...]]) -> Alive:
+class Profiles:
+    """Some profiles: rows of sets, of which one covers another set by set."""
+
+    def __init__(self, profiles: Iterable[Profile] = ()) -> None:
+        self._known: dict[Profile, None] = {}
+        self._holders: dict[tuple[int, object], list[Profile]] = {}
+        for profile in profiles:
+            self.add(profile)
+
+    def add(self, profile: Profile) -> None:
+        """Add a profile; of equal ones one is kept."""
+        if profile in self._known:
+            return
+        self._known[profile] = None
+        for place, values in enumerate(profile):
+            for value in values:
+                self._holders.setdefault((place, value), []).append(profile)
+
+    def covering(self, profile: Profile) -> Iterator[Profile]:
+        """Give those whose every set holds its partner in `profile`, an equal one included."""
+        # They hold each of its values: only those that hold the rarest one need a look.
+        places = ((place, value) for place, values in enumerate(profile) for value in values)
+        lists = (self._holders.get(at, []) for at in places)
+        for other in min(lists, key=len, default=self._known):
+            if all(mine <= theirs for mine, theirs in zip(profile, other, strict=True)):
+                yield other
+
+
+def undominated(profiles: Mapping[int, Profile]) -> Alive:
     """Drop each profile of sets that another covers set by set; of equal ones the first stays."""
-    first: dict[tuple[frozenset[Any], ...], int] = {}
+    first: dict[Profile, int] = {}
     for s in sorted(profiles):
         first.setdefault(profiles[s], s)
+    known = Profiles(first)
     return frozenset(
         s
         for profile, s in first.items()
-        if not any(other != profile and covers(other, profile) for other in first)
+        if all(other == profile for other in known.covering(profile))
     )
-
-
-def covers(wide: Iterable[frozenset[Any]], narrow: Iterable[frozenset[Any]]) -> bool:
-    """Whether every set of `narrow` lies in its partner of `wide`."""
-    return all(inner <= outer for inner, outer in zip(narrow, wide, strict=True))
 
 
 def below(rng: np.random.Generator, n: int) -> int:

@@ -234,3 +234,20 @@ def test_a_profile_that_another_covers_is_dropped_and_of_equals_the_first_stays(
     a, ab = frozenset({("a",)}), frozenset({("a",), ("b",)})
     assert undominated({0: (a, ab), 1: (ab, ab), 2: (ab, ab), 3: (ab, a)}) == {1}
     assert undominated({0: (a, ab), 1: (ab, a)}) == {0, 1}
+    assert undominated({0: (frozenset(), frozenset()), 1: (a, a)}) == {1}
+    assert undominated({}) == frozenset()
+
+
+def test_thousands_of_shared_assignments_are_counted_and_searched_for_waste() -> None:
+    # 15 kernels x 4 placements x 4 sets of branches x 20 depths, all shared.
+    space = parse_space(
+        "input: {channels: 1, size: 32}\nstem: {stride: 1}\nstages: [{width: 8}, {width: 8}]\n"
+        "shared:\n  depth: {int: [1, 20]}\n  kernel: {int: [3, 31], step: 2}\n"
+        "  placement: {choice: [L, LS, LSS, S]}\n"
+        "  dilations: {choice: [none, paper, [[5, 1]], [[3, 2]]]}"
+    )
+    listed = {network.id for network in space.census.all()}
+    assert len(listed) == space.count() == 3212
+    # All of S is also what the 3x3 kernel makes.
+    (wasted,) = space.census.wasted()
+    assert wasted == "shared.placement: S makes only networks that the values before it make"
