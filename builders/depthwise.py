@@ -56,7 +56,7 @@ class DepthwiseConv(nn.Module):
         return F.conv2d(x_BCHW, self.weight, self.bias, 1, padding, self.dilation, self.width)
 
     def extra_repr(self) -> str:
-        """Say the shape in one line of `print(network)`."""
+        """Say the shape in one line, for whoever shows a network."""
         return f"{self.width}, kernel={self.kernel}, dilation={self.dilation}, impl={self.impl!r}"
 
 
