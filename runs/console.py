@@ -251,6 +251,11 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
     return lines
 
 
+def plain(name: str) -> str:
+    """Write a name so that it cannot steer a terminal."""
+    return name if name.isprintable() else ascii(name)
+
+
 def duration(seconds: float) -> str:
     """Write seconds as people say them."""
     if seconds < 90:

@@ -11,18 +11,20 @@ import numpy as np
 import torch
 
 from builders import build_network, merge_network
+from builders.support import check_builders
 from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.counting import count, meta_macs
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
+from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
 from runs.plan import load_plan, resolved_device
 from runs.ranking import kernels_text
 from runs.records import RECORD_NAME, read_events
 from runs.search import measures
-from search_space.acceptance import acceptance
+from search_space.acceptance import require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.errors import RunError, nearest
@@ -60,11 +62,12 @@ def space_page(
         size, channels = size or shipped.size, channels or shipped.channels
     space = replace(declared, size=size or declared.size, channels=channels or declared.channels)
     space.check_maps()
+    check_builders(space)
     assert space.size is not None
     census = Census(space)
     rng = np.random.default_rng(seed)
     lines = [
-        f"{space.name}: input {space.size[0]}x{space.size[1]}x{space.channels} ({note})",
+        f"{plain(space.name)}: input {space.size[0]}x{space.size[1]}x{space.channels} ({note})",
         "",
         "axes",
     ]
@@ -79,7 +82,7 @@ def space_page(
             f"impossible          {census.impossible} combinations of a stage's values, never drawn"
         )
     if space.constraints:
-        accepted = acceptance(space, lambda a: measures(cost(a, classes)), rng=rng)
+        accepted = require_acceptance(space, lambda a: measures(cost(a, classes)), rng=rng)
         lines.append(f"meet constraints    {accepted.text()}")
         lines += [f"  {c.where}: {_interval(c.low, c.high)}" for c in space.constraints]
     wasted = census.wasted()

@@ -14,7 +14,16 @@ from typing import Any
 import pandas as pd
 
 from runs.history import History, Trial
-from runs.jobs import JobKey, OnProgress, Slots, memory_limit, several, single, undisturbed
+from runs.jobs import (
+    TIME_LIMIT_S,
+    JobKey,
+    OnProgress,
+    Slots,
+    memory_limit,
+    several,
+    single,
+    undisturbed,
+)
 from runs.latencies import (
     FRONT_BUDGET_S,
     first_device,
@@ -207,6 +216,7 @@ class Finish:
                 weights=str(target),
                 start=str(start) if start else None,
             ),
+            time_limit_s=FINAL_FACTOR * 2**attempt * TIME_LIMIT_S,
             memory_limit_bytes=memory_limit(1),
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from runs.console import duration
 from runs.finish import FINAL_FACTOR
 from runs.history import History
-from runs.jobs import JobKey, Slots, several
+from runs.jobs import TIME_LIMIT_S, JobKey, Slots, memory_limit, several
 from runs.latencies import TRIAL_BUDGET_S, first_device
 from runs.objective import TimingJob, time_trainings
 from runs.plan import Plan
@@ -81,6 +81,8 @@ def _timed(plan: Plan, pool: Slots) -> list[float]:
                 data=plan.data,
                 device=first_device(plan.settings.device),
             ),
+            time_limit_s=TIME_LIMIT_S,
+            memory_limit_bytes=memory_limit(workers),
         )
         for worker in range(workers)
     ]

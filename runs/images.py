@@ -8,6 +8,7 @@ set, and instead of minutes for a folder of JPEGs.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.data import load_data, matched
+from evaluators.data import DEFAULT, TORCHVISION, load_data, matched
 from evaluators.images import SPLITS, ImageData, Split
 from search_space.errors import DataError, RunError
 
@@ -75,6 +76,15 @@ class DataSource:
                 "size": (int(size[0]), int(size[1])),
             }
         )
+
+
+def lasting(source: str | None) -> str | None:
+    """Give a source that means the same from any folder: paths become absolute, names stay."""
+    names = {re.sub("[-_]", "", name) for name in (DEFAULT, *TORCHVISION)}
+    if source is None or re.sub("[-_]", "", source.lower()) in names:
+        return source
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from search_space.errors import RunError, WorkFailed
 
 WAIT_S = 1.0
 """Longest sleep between two looks at the children."""
+TIME_LIMIT_S = 1800.0
+"""A training that takes longer hangs, where nothing is known about how long they take."""
 MEMORY_SHARE = 0.8
 """Part of the machine's memory that the trainings may take together."""
 

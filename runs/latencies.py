@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runs.history import History
-from runs.jobs import JobKey, Slots, single
+from runs.jobs import TIME_LIMIT_S, JobKey, Slots, memory_limit, single
 from runs.objective import LatencyJob, measure_networks
 from runs.plan import Plan
 from runs.records import Records
@@ -56,7 +56,14 @@ def reference_ms(plan: Plan, records: Records, pool: Slots) -> float:
             plan, [plan.reference], directory=records.directory, budget_s=REFERENCE_BUDGET_S
         )
         key = JobKey(kind="latency")
-        measured = single(pool, Job(key=key, function=measure_networks, payload=payload))
+        job = Job(
+            key=key,
+            function=measure_networks,
+            payload=payload,
+            time_limit_s=TIME_LIMIT_S,
+            memory_limit_bytes=memory_limit(1),
+        )
+        measured = single(pool, job)
         (latency,) = measured["networks"]
         known = records.append(
             "reference",

@@ -69,10 +69,6 @@ class Plan:
         """The network that is measured beside every other: the middle of the space."""
         return Architecture.from_json(self.facts["reference"])
 
-    def with_budget(self, budget: int) -> Plan:
-        """Give the plan with a new total."""
-        return replace(self, settings=replace(self.settings, budget=budget))
-
     def document(self) -> dict[str, Any]:
         """Give the content of run.yaml."""
         size, channels = self.space.size, self.space.channels

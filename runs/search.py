@@ -19,7 +19,17 @@ import torch
 from evaluators.compliance import compliance
 from evaluators.cost import Cost, cost
 from runs.history import History, Trial, row_of
-from runs.jobs import WAIT_S, JobKey, Slots, first_line, key_of, memory_limit, refusal, undisturbed
+from runs.jobs import (
+    TIME_LIMIT_S,
+    WAIT_S,
+    JobKey,
+    Slots,
+    first_line,
+    key_of,
+    memory_limit,
+    refusal,
+    undisturbed,
+)
 from runs.latencies import TRIAL_BUDGET_S, latency_fields, latency_job, reference_ms
 from runs.objective import TrainJob, measure_networks, train_network, training_seed
 from runs.plan import Plan
@@ -35,8 +45,6 @@ STARTS = 4
 
 One network may take a machine down; somebody who kills a run three times must lose none.
 """
-TIME_LIMIT_S = 1800.0
-"""A training that takes longer hangs, where nothing is known about how long they take."""
 
 
 class Watcher(Protocol):

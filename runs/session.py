@@ -14,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from builders.blocks import BLOCKS
-from builders.parts import find_row
-from builders.stems import HEADS, STEMS, TRANSITIONS
+from builders.support import check_builders
 from evaluators.cost import cost
 from evaluators.data import describe, load_data, matched
 from evaluators.images import ImageData
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
 from runs.anchors import anchors
-from runs.console import Console
+from runs.console import Console, plain
 from runs.finish import Finish, is_finished
 from runs.forecast import Forecast, forecast
 from runs.history import History
-from runs.images import DataSource, decoded
+from runs.images import DataSource, decoded, lasting
+from runs.jobs import TIME_LIMIT_S
 from runs.outputs import write_results
 from runs.plan import (
     PLAN_NAME,
@@ -39,16 +38,14 @@ from runs.plan import (
     restore_plan,
 )
 from runs.ranking import objectives_named
-from runs.records import RECORD_NAME, Records, read_events
-from runs.search import TIME_LIMIT_S, Search, measures
+from runs.records import Records, read_events
+from runs.search import Search, measures
 from runs.workers import Pool
 from search_space.acceptance import require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
-from search_space.errors import RunError, WorkFailed
-from search_space.plan import shell_of
+from search_space.errors import DataError, RunError, WorkFailed
 from search_space.space import DesignSpace
-from search_space.traits import axis_values
 from search_space.yaml_io import load_space
 
 RESULTS = Path("results")
@@ -81,19 +78,23 @@ def plan_run(
     images = load_data(data, resize=resize, root=root)
     bound = declared.bound(size=images.size, channels=images.channels)
     size, channels = bound.image()
-    matched(images, size=size, channels=channels)
+    try:
+        matched(images, size=size, channels=channels)
+    except DataError as error:
+        if declared.size is None and declared.channels is None:
+            raise
+        raise DataError(f"{declared.place('input')}: {error}") from None
     accepted = require_acceptance(
         bound,
         lambda architecture: measures(cost(architecture, images.num_classes)),
         rng=np.random.default_rng(settings.seed),
     )
-    is_file = data is not None and Path(data).expanduser().exists()
     plan = Plan(
         space=bound,
         settings=settings,
         recipe=recipe,
         data=DataSource(
-            source=str(Path(str(data)).expanduser().resolve()) if is_file else data,
+            source=lasting(data),
             root=str(root.resolve()) if root else None,
             resize=resize,
             size=size,
@@ -110,19 +111,6 @@ def plan_run(
         },
     )
     return plan, images
-
-
-def check_builders(space: DesignSpace) -> None:
-    """Check that everything the space may draw can be built.
-
-    Raises:
-        SpaceError: a block, stem, transition or head has no builder.
-    """
-    tables = {"block": BLOCKS, "stem": STEMS, "transition": TRANSITIONS, "head": HEADS}
-    for values in itertools.product(*map(axis_values, space.network.values())):
-        shell = shell_of(dict(zip(space.network, values, strict=True)))
-        for part, table in tables.items():
-            find_row(table, getattr(shell, part), where=f"{space.where}: {part}")
 
 
 def middle(space: DesignSpace) -> Architecture:
@@ -149,10 +137,9 @@ def run_directory(out: Path | None, name: str) -> Path:
             f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
         ) from error
     if taken_already or (os.path.lexists(out) and not out.is_dir()):
-        go_on = f"continue it with 'replk-search resume {out}', or "
         raise RunError(
-            f"--out {out}: must not exist yet, a result is never overwritten; "
-            f"{go_on if (out / RECORD_NAME).exists() else ''}name another directory"
+            f"--out {out}: must not exist yet, a result is never overwritten; if it is a run, "
+            f"continue it with 'replk-search resume {out}', or name another directory"
         )
     return out
 
@@ -162,7 +149,9 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
     data, settings = plan.facts["data"], plan.settings
     splits = " / ".join(str(data[split]) for split in ("train", "val", "test"))
     size = "x".join(str(side) for side in plan.data.size)
-    networks = f"{plan.facts['networks']} distinct networks; {plan.facts['networks_accepted']}"
+    count = plan.facts["networks"]
+    count = f"{int(count):,}" if count.isdigit() else "infinitely many"
+    networks = f"{count} distinct networks; {plan.facts['networks_accepted']}"
     return [
         f"space     {plain(plan.space.name)}: {networks}",
         f"data      {plain(data['name'])}: {splits} images of {size}x{plan.data.channels}, "
@@ -173,11 +162,6 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
         f"results   {directory}",
     ]
-
-
-def plain(name: str) -> str:
-    """Write a name so that it cannot steer a terminal."""
-    return name if name.isprintable() else ascii(name)
 
 
 def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> None:

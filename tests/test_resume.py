@@ -67,18 +67,21 @@ def start() -> Iterator[type[Program]]:
     for program in started:
         if program.process.poll() is None:
             os.killpg(program.pid, signal.SIGKILL)
-            program.process.communicate()
+        with program.process:
+            pass
 
 
 def search(start: type[Program], inputs: Inputs, out: Path, *more: str) -> Program:
     return start("--space", inputs.space, "--data", inputs.data, "--out", out, *OPTIONS, *more)
 
 
-def wait_for(out: Path, event: str, times: int) -> None:
+def wait_for(program: Program, out: Path, event: str, times: int) -> None:
     """Wait until the record holds an event so many times."""
-    for _ in range(6000):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
         if (out / RECORD_NAME).exists() and kinds(read_events(out)).count(event) >= times:
             return
+        assert program.process.poll() is None, program.process.communicate()[0]
         time.sleep(0.01)
     raise AssertionError("the search did not get that far")
 
@@ -103,7 +106,7 @@ def test_a_killed_and_resumed_run_ends_as_one_that_was_left_alone(
 ) -> None:
     out = tmp_path / "run"
     killed = search(start, inputs, out, "--budget", "6", "--workers", "1")
-    wait_for(out, "started", 3)
+    wait_for(killed, out, "started", 3)
     children = killed.children()
     os.killpg(killed.pid, signal.SIGKILL)
     killed.process.communicate()
@@ -122,7 +125,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "run"
     program = search(start, inputs, out, "--budget", "14", "--workers", "2")
-    wait_for(out, "done", 1)
+    wait_for(program, out, "done", 1)
     children = program.children()
     assert len(children) >= 3
     os.killpg(program.pid, signal.SIGINT)
@@ -145,7 +148,7 @@ def test_a_signal_to_the_driver_alone_ends_it_as_well_at_any_time(
 ) -> None:
     out = tmp_path / "run"
     program = search(start, inputs, out, "--budget", "2", "--workers", "2")
-    wait_for(out, after, 1)
+    wait_for(program, out, after, 1)
     children = program.children()
     os.kill(program.pid, number)
     output = program.ends(code=130)
@@ -177,7 +180,7 @@ def test_a_run_of_30_killed_three_times_at_random_ends_as_one_that_was_left_alon
     dice = random.Random(0)
     program = search(start, inputs, out, "--budget", "30", "--workers", "1")
     for trials in (4, 11, 23):
-        wait_for(out, "asked", trials)
+        wait_for(program, out, "asked", trials)
         time.sleep(dice.uniform(0, 0.6))
         os.killpg(program.pid, signal.SIGKILL)
         program.process.communicate()
@@ -194,7 +197,7 @@ def test_killed_again_and_again_at_once_a_run_loses_no_trial(
     out = tmp_path / "run"
     program = search(start, inputs, out, "--budget", "3", "--workers", "1")
     for start_number in (1, 2, 3):
-        wait_for(out, "started", start_number)
+        wait_for(program, out, "started", start_number)
         os.killpg(program.pid, signal.SIGKILL)
         program.process.communicate()
         program = start("resume", out)

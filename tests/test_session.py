@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from runs import session
 from runs.forecast import forecast
 from runs.history import History
-from runs.images import COPY_NAME, decoded, read_copy
+from runs.images import COPY_NAME, decoded, lasting, read_copy
 from runs.plan import load_plan
 from runs.records import Records, read_events
 from runs.session import run_directory
@@ -75,7 +76,7 @@ def test_a_result_is_never_overwritten(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=rf"^--out {finished}: .*'replk-search resume {finished}'"):
         run_directory(finished, "x")
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"^--out .*: must not exist yet, .*; name another"):
+    with pytest.raises(RunError, match=r"^--out .*: must not exist yet, .*replk-search resume"):
         run_directory(tmp_path, "x")
     with pytest.raises(RunError, match=r"^--out .*mine.txt: must not exist yet"):
         run_directory(tmp_path / "mine.txt", "x")
@@ -99,7 +100,7 @@ def test_a_name_that_the_disk_cannot_hold_is_refused(inputs: Inputs, tmp_path: P
     [
         (
             ("kind: unireplknet", "kind: replknet"),
-            "stem: must be a kind that can be built, got 'rep",
+            "stem.kind: must be a kind that can be built, got 'rep",
         ),
         (
             ("name: micro", "block: {choice: [unireplknet, convnext]}"),
@@ -167,6 +168,19 @@ def test_a_copy_of_the_images_is_the_images(inputs: Inputs, tmp_path: Path) -> N
         read_copy(tmp_path / COPY_NAME)
 
 
+@pytest.mark.usefixtures("_elsewhere")
+def test_paths_of_images_are_kept_so_that_they_hold_from_anywhere(tmp_path: Path) -> None:
+    for name in ("mine.npz", "cifar10"):
+        (tmp_path / name).mkdir()
+    assert lasting("mine.npz") == str(tmp_path / "mine.npz")
+    assert lasting("./cifar10") == str(tmp_path / "cifar10")
+    # A known name is the data set of that name, also beside a folder called like it.
+    assert lasting("CIFAR-10") == "CIFAR-10"
+    assert lasting("cifar10") == "cifar10"
+    assert lasting(None) is None
+    assert lasting("gone.npz") == "gone.npz"
+
+
 def test_a_copy_that_cannot_be_written_is_refused(inputs: Inputs, tmp_path: Path) -> None:
     plan, images = inputs.planned()
     (tmp_path / COPY_NAME).write_text("in the way")
@@ -182,9 +196,12 @@ def test_a_copy_that_cannot_be_written_is_refused(inputs: Inputs, tmp_path: Path
 
 def test_a_forecast_counts_what_is_left_by_what_is_known(finished: Path) -> None:
     plan, history = load_plan(finished), History(read_events(finished))
+    more_asked, few_asked = (
+        replace(plan, settings=replace(plan.settings, budget=budget)) for budget in (106, 16)
+    )
     with Pool(1) as pool:
-        more = forecast(plan.with_budget(106), pool, history)
-        few = forecast(plan.with_budget(16), pool, history)
+        more = forecast(more_asked, pool, history)
+        few = forecast(few_asked, pool, history)
     took = [trial.result["train_seconds"] for trial in history.done]
     assert more.training_s == pytest.approx(sum(took) / 6)
     # A trial takes its training, 0.3 s beside it, and 0.2 s of latency.
