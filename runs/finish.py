@@ -65,9 +65,18 @@ class Finish:
     """The closing steps of one run."""
 
     def __init__(
-        self, plan: Plan, records: Records, pool: Slots, *, note: Note, on_progress: OnProgress
+        self,
+        plan: Plan,
+        records: Records,
+        pool: Slots,
+        *,
+        note: Note,
+        on_progress: OnProgress,
+        time_limit_s: float = TIME_LIMIT_S,
     ) -> None:
+        """Prepare the steps; `time_limit_s` is for a training as long as a trial's."""
         self.plan = plan
+        self.time_limit_s = time_limit_s
         self.records = records
         self.pool = pool
         self.note = note
@@ -216,7 +225,7 @@ class Finish:
                 weights=str(target),
                 start=str(start) if start else None,
             ),
-            time_limit_s=FINAL_FACTOR * 2**attempt * TIME_LIMIT_S,
+            time_limit_s=FINAL_FACTOR * 2**attempt * self.time_limit_s,
             memory_limit_bytes=memory_limit(1),
         )
 

@@ -298,6 +298,7 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str
                 pool,
                 note=console.note,
                 on_progress=lambda metrics: console.progress(-1, metrics),
+                time_limit_s=limit,
             ).run()
         except WorkFailed as error:
             # What is done is shown all the same.
