@@ -92,9 +92,11 @@ def test_a_branch_wider_than_its_kernel_is_refused() -> None:
         UniRepLKNetBlock(_stage(kernel=7, dilations=((5, 2),)), 7)
 
 
-def test_an_unknown_structure_is_refused_with_the_nearest() -> None:
+def test_an_unknown_structure_is_refused_with_all_that_can_be_built() -> None:
     with pytest.raises(
-        SpaceError, match=r"^structure: .* got 'bottelneck'; did you mean 'bottleneck'"
+        SpaceError,
+        match=r"^structure: must be a kind that can be built, got 'bottelneck'; "
+        r"this version builds none, se, bottleneck, pointwise, depthwise$",
     ):
         UniRepLKNetBlock(_stage(structure="bottelneck"), 7)
 
