@@ -89,7 +89,8 @@ def space_page(
     if wasted:
         lines += ["", "choices that make nothing new"]
         lines += [f"  {line}" for line in wasted]
-    drawn = [census.sample(rng) for _ in range(samples)]
+    sampled = (census.sample(rng) for _ in range(samples))
+    drawn = list({network.id: network for network in sampled}.values())
     if drawn:
         lines += [
             "",

@@ -16,31 +16,9 @@ from search_space.axes import text_key
 from search_space.errors import SpaceError
 from search_space.space import Constraint, DesignSpace
 from search_space.yaml_io import load_space, parse_space
-from tests.random_spaces import Path, paths, random_space
+from tests.random_spaces import EXAMPLE, Path, paths, random_space
 
 MOST = 800
-
-EXAMPLE = """
-name: tiny32
-input: {channels: 3, size: 32}
-block: unireplknet
-stem: {kind: unireplknet, stride: 2}
-stages:
-  - {depth: 1, width: 24, kernel: 3}
-  - {depth: 2, width: 48, kernel: {choice: [3, 7, 9, 13]}}
-  - depth: {choice: [2, 4, 6]}
-    width: {int: [64, 128], step: 16}
-    kernel: {choice: [3, 7, 9, 13]}
-    placement: {choice: [L, LS, LSS, S]}
-every_stage:
-  dilations: {choice: [none, paper, [[5, 1], [3, 2]]]}
-shared:
-  structure: {choice: [none, se, bottleneck]}
-  ffn_ratio: {choice: [2, 4]}
-constraints:
-  params: {max: 2e6}
-  macs: {min: 1e6, max: 60e6}
-"""
 
 
 class Recorder:

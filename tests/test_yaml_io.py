@@ -22,29 +22,7 @@ from search_space.yaml_io import (
     published_facts,
     shipped_names,
 )
-from tests.random_spaces import random_space
-
-EXAMPLE = """\
-name: tiny32
-input: {channels: 3, size: 32}
-block: unireplknet
-stem: {kind: unireplknet, stride: 2}
-stages:
-  - {depth: 1, width: 24, kernel: 3}
-  - {depth: 2, width: 48, kernel: {choice: [3, 7, 9, 13]}}
-  - depth: {choice: [2, 4, 6]}
-    width: {int: [64, 128], step: 16}
-    kernel: {choice: [3, 7, 9, 13]}
-    placement: {choice: [L, LS, LSS, S]}
-every_stage:
-  dilations: {choice: [none, paper, [[5, 1], [3, 2]]]}
-shared:
-  structure: {choice: [none, se, bottleneck]}
-  ffn_ratio: {choice: [2, 4]}
-constraints:
-  params: {max: 2e6}
-  macs: {min: 1e6, max: 60e6}
-"""
+from tests.random_spaces import EXAMPLE, random_space
 
 STAGE = "{depth: 1, width: 8, kernel: 7}"
 
