@@ -1,10 +1,12 @@
 """Depthwise convolution whose gradient is exact and fast on a CPU.
 
-Letters of the shapes: B images, C channels, H and W sides of the map, K side of the kernel.
+Letters of the shapes: B images, C channels, H and W sides of the map, K side of the kernel,
+or Kh and Kw where it is a strip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -16,19 +18,25 @@ Impl = Literal["auto", "reference", "torch"]
 
 
 class DepthwiseConv(nn.Module):
-    """One K x K kernel a channel, stride 1, padded so that (B, C, H, W) keeps its shape.
+    """One kernel a channel, stride 1, padded so that (B, C, H, W) keeps its shape.
 
-    The parameters have the shapes of `nn.Conv2d`: weight (C, 1, K, K), bias (C) or None.
+    The parameters have the shapes of `nn.Conv2d`: weight (C, 1, Kh, Kw), bias (C) or None.
     """
 
     def __init__(
-        self, width: int, kernel: int, *, dilation: int = 1, bias: bool = False, impl: Impl = "auto"
+        self,
+        width: int,
+        kernel: int | tuple[int, int],
+        *,
+        dilation: int = 1,
+        bias: bool = False,
+        impl: Impl = "auto",
     ) -> None:
         """Draw the weights from torch's global generator; the bias starts at zero.
 
         Args:
             width: number of channels.
-            kernel: side of the kernel, odd.
+            kernel: side of the kernel, or its height and width; odd.
             dilation: distance in pixels of neighbouring taps.
             bias: whether to add one number a channel.
             impl: "reference" is torch's own convolution, "torch" the fast gradient below, and
@@ -39,7 +47,8 @@ class DepthwiseConv(nn.Module):
         self.kernel = kernel
         self.dilation = dilation
         self.impl: Impl = impl
-        self.weight = nn.Parameter(torch.empty(width, 1, kernel, kernel))
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        self.weight = nn.Parameter(torch.empty(width, 1, *sides))
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
         nn.init.trunc_normal_(self.weight, std=0.02)
 
@@ -52,8 +61,7 @@ class DepthwiseConv(nn.Module):
                 x_BCHW, self.weight, self.dilation
             )
             return y_BCHW if self.bias is None else y_BCHW + self.bias.view(1, -1, 1, 1)
-        padding = self.dilation * (self.kernel // 2)
-        return F.conv2d(x_BCHW, self.weight, self.bias, 1, padding, self.dilation, self.width)
+        return _convolve(x_BCHW, self.weight, self.dilation, bias=self.bias)
 
     def extra_repr(self) -> str:
         """Say the shape in one line, for whoever shows a network."""
@@ -84,7 +92,7 @@ class _FastDepthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = _convolve_by_phases(grad_BCHW, weight.flip(2, 3), ctx.dilation)
         if ctx.needs_input_grad[1]:
-            grad_weight = _weight_gradient(x_BCHW, grad_BCHW, weight.shape[-1], ctx.dilation)
+            grad_weight = _weight_gradient(x_BCHW, grad_BCHW, weight.shape[2:], ctx.dilation)
         return grad_x, grad_weight, None
 
 
@@ -100,15 +108,22 @@ def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
         recorded
         and x_BCHW.device.type == "cpu"
         and x_BCHW.dtype == weight.dtype == torch.float32
-        and (weight.shape[-1] > 3 or dilation > 1)
+        and (max(weight.shape[2:]) > 3 or dilation > 1)
         and not torch.is_autocast_enabled("cpu")
         and runs_eagerly()
     )
 
 
-def _convolve(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    padding = dilation * (weight.shape[-1] // 2)
-    return F.conv2d(x_BCHW, weight, None, 1, padding, dilation, weight.shape[0])
+def _convolve(
+    x_BCHW: Tensor, weight: Tensor, dilation: int, *, bias: Tensor | None = None
+) -> Tensor:
+    padding = _padding(weight.shape[2:], dilation)
+    return F.conv2d(x_BCHW, weight, bias, 1, padding, dilation, weight.shape[0])
+
+
+def _padding(sides: Sequence[int], dilation: int) -> tuple[int, int]:
+    height, width = sides
+    return dilation * (height // 2), dilation * (width // 2)
 
 
 def _convolve_by_phases(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -120,7 +135,7 @@ def _convolve_by_phases(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor
     kernel at r = 2 on 28 x 28 falls from 5 ms to 230 (32 channels, 64 images, 1 thread of an EPYC).
     """
     limit = 6 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 4
-    if dilation == 1 or dilation * (weight.shape[-1] // 2) <= limit:
+    if dilation == 1 or max(_padding(weight.shape[2:], dilation)) <= limit:
         return _convolve(x_BCHW, weight, dilation)
     images, width, height, length = x_BCHW.shape
     r, rows, columns = dilation, -(-height // dilation), -(-length // dilation)
@@ -133,8 +148,10 @@ def _convolve_by_phases(x_BCHW: Tensor, weight: Tensor, dilation: int) -> Tensor
     return y.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def _weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int, dilation: int) -> Tensor:
-    """Give dL/dweight, (C, 1, K, K), by convolving each channel of each image with its gradient.
+def _weight_gradient(
+    x_BCHW: Tensor, grad_BCHW: Tensor, sides: Sequence[int], dilation: int
+) -> Tensor:
+    """Give dL/dweight, (C, 1, Kh, Kw), by convolving each channel of an image with its gradient.
 
     The gradient plays the kernel, as large as the map; the dilation of the forward pass becomes the
     stride, because neighbouring taps of the kernel look at pixels that far apart.
@@ -143,5 +160,5 @@ def _weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int, dilation: i
     groups = images * width
     x = x_BCHW.permute(2, 3, 0, 1).reshape(1, height, length, groups).permute(0, 3, 1, 2)
     grad = grad_BCHW.permute(2, 3, 0, 1).reshape(height, length, groups, 1).permute(2, 3, 0, 1)
-    each = F.conv2d(x, grad, None, dilation, dilation * (kernel // 2), 1, groups)
-    return each.view(images, width, kernel, kernel).sum(0).unsqueeze(1)
+    each = F.conv2d(x, grad, None, dilation, _padding(sides, dilation), 1, groups)
+    return each.view(images, width, *sides).sum(0).unsqueeze(1)

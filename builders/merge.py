@@ -47,23 +47,54 @@ def dilated_to_dense(kernel: Tensor, dilation: int) -> Tensor:
     return dense
 
 
-def place_kernel(kernel: Tensor, size: int) -> Tensor:
-    """Put a small odd kernel in the middle of a zero one: (..., k, k) to (..., size, size).
+def place_kernel(kernel: Tensor, sides: int | tuple[int, int]) -> Tensor:
+    """Put a small odd kernel in the middle of a zero one: (..., kh, kw) to (..., *sides).
 
-    Convolving with both gives the same map when each is padded by half its side.
+    Convolving with both gives the same map when each is padded by half its sides.
 
     Raises:
-        ValueError: where the kernel is larger than `size`, or their middles do not meet.
+        ValueError: where the kernel is larger than `sides`, or their middles do not meet.
     """
-    small = kernel.shape[-1]
-    margin, rest = divmod(size - small, 2)
-    if margin < 0 or rest:
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    small_height, small_width = kernel.shape[-2:]
+    above, odd_rows = divmod(height - small_height, 2)
+    left, odd_columns = divmod(width - small_width, 2)
+    if min(above, left) < 0 or odd_rows or odd_columns:
         raise ValueError(
-            f"a {small} x {small} kernel has no place in the middle of {size} x {size}"
+            f"a {small_height} x {small_width} kernel has no place in the middle of "
+            f"{height} x {width}"
         )
-    large = kernel.new_zeros(*kernel.shape[:-2], size, size)
-    large[..., margin : margin + small, margin : margin + small] = kernel
+    large = kernel.new_zeros(*kernel.shape[:-2], height, width)
+    large[..., above : above + small_height, left : left + small_width] = kernel
     return large
+
+
+def fold_norm_before(
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    mean: Tensor,
+    var: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Give weight and bias of the layer that equals `batch norm -> layer` with fixed statistics.
+
+    Only for a layer without padding: a linear one or a 1x1 convolution.
+
+    Args:
+        weight: (C_out, C_in, ...), of one tap.
+        bias: (C_out) or None for zero.
+        mean: the norm's running mean, (C_in).
+        var: its running variance, (C_in).
+        gamma: its factor, (C_in).
+        beta: what it adds at the end, (C_in).
+        eps: what it adds to the variance.
+    """
+    scale = gamma / torch.sqrt(var + eps)
+    pushed = push_bias(weight.flatten(1), bias, beta - mean * scale)
+    return weight * scale.view(1, -1, *(1,) * (weight.dim() - 2)), pushed
 
 
 def push_bias(weight: Tensor, bias: Tensor | None, before: Tensor) -> Tensor:
