@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from builders.depthwise import DepthwiseConv, Impl
-from builders.layers import DilatedReparam, DropPath, FeedForward, NormedConv
-from builders.parts import PartCost, Row, find_row
+from builders.feed_forward import ConvFeedForward, NormedMlp, ScaledMlp
+from builders.kernels import DilatedReparam, ReparamKernel, Strips
+from builders.layers import DropPath, MapNorm, NormedConv, PreNormedConv, pointwise_conv
+from builders.parts import PartCost, Row, find_row, torch_default
 from builders.structures import STRUCTURES
 from search_space.architecture import LARGE_KERNEL, Branches, Stage
 from search_space.errors import SpaceError
@@ -32,7 +35,7 @@ class UniRepLKNetBlock(nn.Module):
             self.mix = NormedConv(DepthwiseConv(stage.width, kernel, impl=impl))
         structure = find_row(STRUCTURES, stage.structure, where="structure")
         self.structure = structure.build(stage.width, stage.se_ratio, impl)
-        self.feed_forward = FeedForward(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
+        self.feed_forward = NormedMlp(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ class UniRepLKNetBlock(nn.Module):
 
 
 def unireplknet_cost(stage: Stage, kernel: int, area: int) -> PartCost:
-    """Count one `UniRepLKNetBlock` on a map of `area` pixels."""
+    """Count one `UniRepLKNetBlock` on a map of `area` pixels. Published: everything folded."""
     width, hidden = stage.width, stage.ffn_width
     branches = _branches(stage, kernel)
     taps = kernel * kernel
@@ -58,14 +61,145 @@ def unireplknet_cost(stage: Stage, kernel: int, area: int) -> PartCost:
     )
     linear = 2 * width * hidden
     scale = width if stage.layer_scale else 0
+    # W1 bias and GRN gamma; W2 bias
+    params = width * (taps + 1) + structure[2] + linear + 2 * hidden + width
+    macs = (width * taps + linear) * area + structure[5]
     return PartCost(
         # W1 bias, GRN gamma and beta, norm of the pointwise pair
         width * (taps_train + 2 * norms) + structure[0] + linear + 3 * hidden + 2 * width + scale,
-        # W1 bias and GRN gamma; W2 bias
-        width * (taps + 1) + structure[1] + linear + 2 * hidden + width,
-        (width * taps_train + linear) * area + structure[2],
-        (width * taps + linear) * area + structure[3],
-        (2 * width + hidden) * area + structure[4],
+        params,
+        params,
+        (width * taps_train + linear) * area + structure[3],
+        macs,
+        macs,
+        (2 * width + hidden) * area + structure[6],
+    )
+
+
+class RepLKNetBlock(nn.Module):
+    """z = x + drop(mix(x)), y = z + drop(feed_forward(z)): a pair of blocks, each with a shortcut.
+
+    mix is BN, 1x1, the depthwise kernel, 1x1, with batch norm after every convolution and ReLU
+    between them. Maps (B, C, H, W) to the same. Source: RepLKNet, arXiv 2203.06717, section 4.1 and
+    figure 2; ReLU here and GELU in the feed-forward are those of the official code.
+    """
+
+    def __init__(
+        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+    ) -> None:
+        """Make a pair of the stage whose depthwise kernel is `kernel`."""
+        super().__init__()
+        inner = _inner_width(stage)
+        small = _small_kernel(stage, kernel)
+        branches = () if small is None else ((small, 1),)
+        self.expand = PreNormedConv(pointwise_conv(stage.width, inner))
+        self.mix = ReparamKernel(inner, kernel, branches, impl=impl)
+        self.project = NormedConv(pointwise_conv(inner, stage.width))
+        self.feed_forward = ConvFeedForward(stage.width, stage.ffn_width)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix in space and add, then mix in channels and add."""
+        mixed_BCHW: Tensor = self.project(F.relu(self.mix(F.relu(self.expand(x_BCHW)))))
+        x_BCHW = x_BCHW + self.drop_path(mixed_BCHW)
+        y_BCHW: Tensor = self.drop_path(self.feed_forward(x_BCHW))
+        return x_BCHW + y_BCHW
+
+
+def replknet_cost(stage: Stage, kernel: int, area: int) -> PartCost:
+    """Count one `RepLKNetBlock` on a map of `area` pixels. Published: the kernels alone folded."""
+    width, hidden, inner = stage.width, stage.ffn_width, _inner_width(stage)
+    small = _small_kernel(stage, kernel)
+    taps = kernel * kernel
+    branch = 0 if small is None else small * small
+    linear = 2 * width * inner + 2 * width * hidden
+    # Norms in front of both halves, then behind each 1x1.
+    norms = 2 * (2 * width + inner + width + hidden + width)
+    macs = (linear + inner * taps) * area
+    return PartCost(
+        linear + inner * (taps + 2) + (inner * (branch + 2) if branch else 0) + norms,
+        linear + inner * (taps + 1) + norms,
+        linear + inner * (taps + 1) + inner + width + hidden + width,
+        macs + inner * branch * area,
+        macs,
+        macs,
+        (2 * inner + width + hidden + width) * area,
+    )
+
+
+class ConvNeXtBlock(nn.Module):
+    """y = x + drop(feed_forward(LN(mix(x)))), mix a depthwise convolution.
+
+    Maps (B, C, H, W) to the same. Source: ConvNeXt, arXiv 2201.03545, section 2.6.
+    """
+
+    def __init__(
+        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+    ) -> None:
+        """Make a block of the stage whose depthwise kernel is `kernel`."""
+        super().__init__()
+        self.mix = self.mixer(stage, kernel, impl=impl)
+        self.norm = MapNorm(stage.width)
+        self.feed_forward = ScaledMlp(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
+        self.drop_path = DropPath(drop_path)
+
+    def mixer(self, stage: Stage, kernel: int, *, impl: Impl) -> nn.Module:
+        """Make the convolution that mixes pixels."""
+        return DepthwiseConv(stage.width, kernel, bias=True, impl=impl)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix in space, then in channels, and add the result to the input."""
+        y_BCHW: Tensor = self.drop_path(self.feed_forward(self.norm(self.mix(x_BCHW))))
+        return x_BCHW + y_BCHW
+
+
+def convnext_cost(stage: Stage, kernel: int, area: int) -> PartCost:
+    """Count one `ConvNeXtBlock` on a map of `area` pixels. Published: as it is trained."""
+    weights = stage.width * kernel * kernel
+    return _convnext_cost(stage, area, (weights, stage.width), (weights, stage.width), convs=1)
+
+
+class SLaKBlock(ConvNeXtBlock):
+    """A `ConvNeXtBlock` that mixes with two strips and a small kernel, each with a batch norm.
+
+    Where the kernel is no larger than the strip is wide, it is one square kernel and its norm.
+    Source: SLaK, arXiv 2207.03620, section 4.1.
+    """
+
+    def mixer(self, stage: Stage, kernel: int, *, impl: Impl) -> nn.Module:
+        """Make the convolutions that mix pixels."""
+        if stage.strip is None or stage.strip >= kernel:
+            return NormedConv(DepthwiseConv(stage.width, kernel, impl=impl))
+        return Strips(stage.width, kernel, stage.strip, impl=impl)
+
+
+def slak_cost(stage: Stage, kernel: int, area: int) -> PartCost:
+    """Count one `SLaKBlock` on a map of `area` pixels. Published: as it is trained, and dense."""
+    width, strip = stage.width, stage.strip
+    if strip is None or strip >= kernel:
+        square = width * kernel * kernel
+        return _convnext_cost(stage, area, (square, 2 * width), (square, width), convs=1)
+    strips, small = 2 * width * strip * kernel, width * strip * strip
+    return _convnext_cost(stage, area, (strips + small, 6 * width), (strips, width), convs=2)
+
+
+def _convnext_cost(
+    stage: Stage, area: int, train: tuple[int, int], inference: tuple[int, int], *, convs: int
+) -> PartCost:
+    """Count LN, pointwise pair and layer scale beside a mixer of (weights, other parameters)."""
+    width, hidden = stage.width, stage.ffn_width
+    linear = 2 * width * hidden
+    rest = 2 * width + linear + hidden + width
+    params = sum(train) + rest + (width if stage.layer_scale else 0)
+    macs = (train[0] + linear) * area
+    return PartCost(
+        params,
+        params,
+        sum(inference) + rest,
+        macs,
+        macs,
+        (inference[0] + linear) * area,
+        (convs * width + hidden + width) * area,
     )
 
 
@@ -86,7 +220,34 @@ def _branches(stage: Stage, kernel: int) -> Branches:
     return stage.dilations
 
 
-BLOCKS = {"unireplknet": Row(build=UniRepLKNetBlock, cost=unireplknet_cost)}
+def _small_kernel(stage: Stage, kernel: int) -> int | None:
+    """Give the kernel that stands beside a large one: a 3x3 has none.
+
+    Raises:
+        SpaceError: where it cannot be placed inside the kernel.
+    """
+    small = stage.small_kernel
+    if kernel == 3 or small is None:
+        return None
+    if small > kernel:
+        raise SpaceError(
+            f"small_kernel: must be at most the kernel, got {small} beside a kernel of {kernel}; "
+            "take a smaller one or none"
+        )
+    return small
+
+
+def _inner_width(stage: Stage) -> int:
+    """Give the width of a RepLKNet block's depthwise convolution, rounded down."""
+    return max(1, int(stage.width * stage.dw_ratio))
+
+
+BLOCKS = {
+    "unireplknet": Row(build=UniRepLKNetBlock, cost=unireplknet_cost),
+    "replknet": Row(build=RepLKNetBlock, cost=replknet_cost, draw=torch_default),
+    "slak": Row(build=SLaKBlock, cost=slak_cost),
+    "convnext": Row(build=ConvNeXtBlock, cost=convnext_cost),
+}
 """Block families by the words of the YAML.
 
 build(stage, kernel, drop_path=, impl=) makes a module that keeps the shape;

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from builders.blocks import BLOCKS
 from builders.depthwise import Impl
+from builders.heads import HEADS
 from builders.layers import Mergeable
 from builders.parts import find_row
-from builders.stems import HEADS, STEMS, TRANSITIONS
+from builders.stems import STEMS
+from builders.transitions import TRANSITIONS
 from search_space.architecture import Architecture
 
 
@@ -63,9 +65,8 @@ def build_network(
 ) -> Network:
     """Build the architecture exactly as written, with weights drawn from torch's global generator.
 
-    Weights of convolutions and linear layers are drawn from a normal distribution of deviation
-    0.02, cut at two units; biases and GRN are 0, the layer scale is at its value. Under
-    `torch.device("meta")` nothing is drawn or allocated.
+    Every part draws its weights as its family does (see `Row.draw`); GRN is 0, the layer scale at
+    its value. Under `torch.device("meta")` nothing is drawn or allocated.
 
     Args:
         architecture: what to build.
@@ -81,7 +82,7 @@ def build_network(
     stem = find_row(STEMS, architecture.stem.kind, where="stem.kind")
     transition = find_row(TRANSITIONS, architecture.transition, where="transition")
     head = find_row(HEADS, architecture.head, where="head")
-    rows = architecture.stages
+    rows = architecture.built_stages
     last = max(1, architecture.depth - 1)
     stages, number = [], 0
     for row in rows:
@@ -98,11 +99,10 @@ def build_network(
         transitions=[transition.build(before.width, row.width) for before, row in pairwise(rows)],
         head=head.build(rows[-1].width, num_classes),
     )
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    stem.draw(network.stem)
+    block.draw(network.stages)
+    transition.draw(network.transitions)
+    head.draw(network.head)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

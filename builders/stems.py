@@ -1,27 +1,14 @@
-"""Stems, transitions and heads, each with its cost function below it, in the tables at the end."""
+"""Stems, each with its cost function below it; ends in the table `STEMS`."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from builders.parts import PartCost, Row
+from builders.layers import MapNorm, NormedConv, pointwise_conv
+from builders.parts import PartCost, Row, same_cost, torch_default
 from search_space.architecture import Stem
 from search_space.families import stem_map
-
-EPS = 1e-6
-"""What every LayerNorm of this family adds to the variance."""
-
-
-class MapNorm(nn.LayerNorm):
-    """LayerNorm over the channels of every pixel of (B, C, H, W)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=EPS)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Normalise; no copy where the map is channels_last."""
-        return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class UniRepLKNetStem(nn.Module):
@@ -36,7 +23,7 @@ class UniRepLKNetStem(nn.Module):
     def __init__(self, stem: Stem, channels: int, width: int) -> None:
         super().__init__()
         half = _half(width)
-        first, second = (2 if stem.stride > 1 else 1), (2 if stem.stride > 2 else 1)
+        first, second = _strides(stem)
         self.first = nn.Conv2d(channels, half, 3, first, 1)
         self.first_norm = MapNorm(half)
         self.second = nn.Conv2d(half, width, 3, second, 1)
@@ -53,67 +40,107 @@ def unireplknet_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int
     """Count `UniRepLKNetStem` for images of `size` (height, width) pixels."""
     half = _half(width)
     weights_first, weights_second = 9 * channels * half, 9 * half * width
-    height, length = size
-    area_first = area = height * length
-    if stem.stride > 1:
-        area_first = stem_map(stem.kind, 2, height) * stem_map(stem.kind, 2, length)
-        area = stem_map(stem.kind, stem.stride, height) * stem_map(stem.kind, stem.stride, length)
-    params = weights_first + weights_second + 3 * (half + width)
-    macs = weights_first * area_first + weights_second * area
-    return PartCost(params, params, macs, macs, half * area_first + width * area)
+    area_first, area = _areas(stem, size)
+    return same_cost(
+        weights_first + weights_second + 3 * (half + width),
+        weights_first * area_first + weights_second * area,
+        half * area_first + width * area,
+    )
 
 
-class UniRepLKNetTransition(nn.Module):
-    """y = LN(conv3x3 at stride 2 (x)): (B, C, H, W) to (B, width, H / 2, W / 2), rounded up."""
+class RepLKNetStem(nn.Module):
+    """Convolutions 3x3, depthwise 3x3, 1x1, depthwise 3x3, each with batch norm and ReLU.
 
-    def __init__(self, before: int, width: int) -> None:
+    (B, channels, H, W) to (B, width, H / stride, W / stride), rounded up at each halving. Stride 4
+    is published, in the first and the last convolution; at stride 2 the last has stride 1, at
+    stride 1 the first too.
+
+    Source: RepLKNet, arXiv 2203.06717, section 4.1.
+    """
+
+    def __init__(self, stem: Stem, channels: int, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, width, 3, 2, 1)
+        first, last = _strides(stem)
+        self.layers = nn.ModuleList(
+            (
+                NormedConv(nn.Conv2d(channels, width, 3, first, 1, bias=False)),
+                NormedConv(nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False)),
+                NormedConv(pointwise_conv(width, width)),
+                NormedConv(nn.Conv2d(width, width, 3, last, 1, groups=width, bias=False)),
+            )
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Make the first map of the image."""
+        for layer in self.layers:
+            x_BCHW = F.relu(layer(x_BCHW))
+        return x_BCHW
+
+
+def replknet_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int, int]) -> PartCost:
+    """Count `RepLKNetStem` for images of `size` pixels. Published: with its batch norms."""
+    area_first, area = _areas(stem, size)
+    early, late = 9 * channels * width + 9 * width + width * width, 9 * width
+    macs = early * area_first + late * area
+    params = early + late + 2 * 4 * width
+    activations = 3 * width * area_first + width * area
+    return PartCost(params, params, params - 4 * width, macs, macs, macs, activations)
+
+
+class PatchifyStem(nn.Module):
+    """y = LN(conv(x)), the side of the kernel its stride; at stride 1 it is 3x3.
+
+    (B, channels, H, W) to (B, width, H / stride, W / stride), rounded down. Stride 4 is published.
+
+    Source: ConvNeXt, arXiv 2201.03545, section 2.2.
+    """
+
+    def __init__(self, stem: Stem, channels: int, width: int) -> None:
+        super().__init__()
+        side = _patch_side(stem)
+        padding = 1 if stem.stride == 1 else 0
+        self.conv = nn.Conv2d(channels, width, side, stem.stride, padding)
         self.norm = MapNorm(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Halve the map."""
+        """Make the first map of the image."""
         y_BCHW: Tensor = self.norm(self.conv(x_BCHW))
         return y_BCHW
 
 
-def unireplknet_transition_cost(before: int, width: int, area: int) -> PartCost:
-    """Count `UniRepLKNetTransition`, `area` the pixels of the map that it makes."""
-    weights = 9 * before * width
-    params = weights + 3 * width
-    return PartCost(params, params, weights * area, weights * area, width * area)
+def patchify_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int, int]) -> PartCost:
+    """Count `PatchifyStem` for images of `size` (height, width) pixels."""
+    weights = _patch_side(stem) ** 2 * channels * width
+    _, area = _areas(stem, size)
+    return same_cost(weights + 3 * width, weights * area, width * area)
 
 
-class PoolNormHead(nn.Module):
-    """y = W LN(mean over the map (x)) + b: (B, C, H, W) to (B, classes)."""
-
-    def __init__(self, width: int, num_classes: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width, eps=EPS)
-        self.classify = nn.Linear(width, num_classes)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Give one logit a class."""
-        y_BN: Tensor = self.classify(self.norm(x_BCHW.mean(dim=(2, 3))))
-        return y_BN
+def _strides(stem: Stem) -> tuple[int, int]:
+    """Give the strides of a stem's first and last convolution."""
+    return (2 if stem.stride > 1 else 1), (2 if stem.stride > 2 else 1)
 
 
-def pool_norm_cost(width: int, num_classes: int) -> PartCost:
-    """Count `PoolNormHead`."""
-    macs = width * num_classes
-    params = macs + num_classes + 2 * width
-    return PartCost(params, params, macs, macs, num_classes)
+def _areas(stem: Stem, size: tuple[int, int]) -> tuple[int, int]:
+    """Give the pixels of the maps after the first and after the last convolution."""
+    height, width = size
+    first, _ = _strides(stem)
+    return (
+        stem_map(stem.kind, first, height) * stem_map(stem.kind, first, width),
+        stem_map(stem.kind, stem.stride, height) * stem_map(stem.kind, stem.stride, width),
+    )
 
 
 def _half(width: int) -> int:
     return max(1, width // 2)
 
 
-STEMS = {"unireplknet": Row(build=UniRepLKNetStem, cost=unireplknet_stem_cost)}
+def _patch_side(stem: Stem) -> int:
+    return 3 if stem.stride == 1 else stem.stride
+
+
+STEMS = {
+    "unireplknet": Row(build=UniRepLKNetStem, cost=unireplknet_stem_cost),
+    "replknet": Row(build=RepLKNetStem, cost=replknet_stem_cost, draw=torch_default),
+    "patchify": Row(build=PatchifyStem, cost=patchify_stem_cost),
+}
 """Kinds of stem: build(stem, channels, width), cost(stem, channels, width, size in pixels)."""
-
-TRANSITIONS = {"unireplknet": Row(build=UniRepLKNetTransition, cost=unireplknet_transition_cost)}
-"""Kinds of downsampling: build(before, width), cost(before, width, pixels of the map made)."""
-
-HEADS = {"pool_norm": Row(build=PoolNormHead, cost=pool_norm_cost)}
-"""Kinds of head: build(width, num_classes), cost(width, num_classes)."""

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from builders.depthwise import DepthwiseConv, Impl
-from builders.layers import NormedConv
-from builders.parts import PartCost, Row
+from builders.layers import NormedConv, pointwise_conv
+from builders.parts import PartCost, Row, same_cost
 
 SQUEEZE = 4
 """Width of a block over that of the 1x1, 3x3, 1x1 or 1x1, 1x1 convolutions inside it."""
@@ -59,7 +59,7 @@ def none(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
 
 def none_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
     """Count nothing."""
-    return PartCost(0, 0, 0, 0, 0)
+    return same_cost(0, 0, 0)
 
 
 def se(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
@@ -72,7 +72,7 @@ def se_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
     squeezed = max(1, width // se_ratio)
     params = 2 * width * squeezed + squeezed + width
     macs = 2 * width * squeezed
-    return PartCost(params, params, macs, macs, squeezed + width)
+    return same_cost(params, macs, squeezed + width)
 
 
 def bottleneck(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
@@ -114,7 +114,7 @@ def depthwise_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: A
 
 
 def _pointwise(inputs: int, outputs: int) -> NormedConv:
-    return NormedConv(nn.Conv2d(inputs, outputs, 1, bias=False))
+    return NormedConv(pointwise_conv(inputs, outputs))
 
 
 def _normed_cost(weights: int, outputs: int, area: int) -> PartCost:
@@ -122,8 +122,8 @@ def _normed_cost(weights: int, outputs: int, area: int) -> PartCost:
 
     Every one of their `weights` acts once a pixel; `outputs` is the sum of their output widths.
     """
-    macs = weights * area
-    return PartCost(weights + 2 * outputs, weights + outputs, macs, macs, outputs * area)
+    macs, folded = weights * area, weights + outputs
+    return PartCost(folded + outputs, folded, folded, macs, macs, macs, outputs * area)
 
 
 STRUCTURES = {

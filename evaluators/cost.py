@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from builders.blocks import BLOCKS
+from builders.heads import HEADS
 from builders.parts import find_row
-from builders.stems import HEADS, STEMS, TRANSITIONS
+from builders.stems import STEMS
+from builders.transitions import TRANSITIONS
 from search_space.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a network costs for one image.
+    """What a network costs for one image, in three forms.
+
+    *train* is what is trained, with all branches and norms. *merged* is the form whose size the
+    family's authors publish: UniRepLKNet with everything folded, RepLKNet with its large kernels
+    folded and all other batch norms kept, ConvNeXt and SLaK as they are trained; a mixture counts
+    every part by its own family. *inference* is what `merge_network` makes, with everything folded
+    that folds: what is measured, exported and ranked.
 
     macs are the multiply-adds of convolutions, linear layers and matrix products. Norms (batch,
     layer and global response), pooling, activations, additions, gates and biases are not counted:
@@ -20,13 +28,13 @@ class Cost:
     """
 
     params_train: int
-    """Parameters of the network that is trained, with all branches and norms."""
     params_merged: int
-    """Parameters of the merged network."""
+    params_inference: int
     macs_train: int
     macs_merged: int
+    macs_inference: int
     activations: int
-    """Output elements of the convolutions and linear layers of the merged network."""
+    """Output elements of the convolutions and linear layers of the inference form."""
     depth: int
     """Number of blocks."""
 
@@ -41,34 +49,33 @@ def cost(architecture: Architecture, num_classes: int) -> Cost:
     stem = find_row(STEMS, architecture.stem.kind, where="stem.kind").cost
     transition = find_row(TRANSITIONS, architecture.transition, where="transition").cost
     head = find_row(HEADS, architecture.head, where="head").cost
-    stages = architecture.stages
+    stages = architecture.built_stages
     parts = [
         (1, stem(architecture.stem, architecture.channels, stages[0].width, architecture.size)),
         (1, head(stages[-1].width, num_classes)),
     ]
-    before = 0
+    before = area_before = 0
     for stage, (height, width) in zip(stages, architecture.maps, strict=True):
         area = height * width
         if before:
-            parts.append((1, transition(before, stage.width, area)))
-        before = stage.width
+            parts.append((1, transition(before, stage.width, area_before, area)))
+        before, area_before = stage.width, area
         large = stage.placement.count("L")
         if large:
             parts.append((large, block(stage, stage.kernel, area)))
         if large < stage.depth:
             parts.append((stage.depth - large, block(stage, 3, area)))
-    params_train = params_merged = macs_train = macs_merged = activations = 0
+    totals = [0] * 7
     for times, part in parts:
-        params_train += times * part[0]
-        params_merged += times * part[1]
-        macs_train += times * part[2]
-        macs_merged += times * part[3]
-        activations += times * part[4]
+        for place, value in enumerate(part):
+            totals[place] += times * value
     return Cost(
-        params_train=params_train,
-        params_merged=params_merged,
-        macs_train=macs_train,
-        macs_merged=macs_merged,
-        activations=activations,
+        params_train=totals[0],
+        params_merged=totals[1],
+        params_inference=totals[2],
+        macs_train=totals[3],
+        macs_merged=totals[4],
+        macs_inference=totals[5],
+        activations=totals[6],
         depth=architecture.depth,
     )

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from builders import build_network, merge_network
-from builders.support import check_builders
 from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.counting import count, meta_macs
@@ -62,7 +61,6 @@ def space_page(
         size, channels = size or shipped.size, channels or shipped.channels
     space = replace(declared, size=size or declared.size, channels=channels or declared.channels)
     space.check_maps()
-    check_builders(space)
     assert space.size is not None
     census = Census(space)
     rng = np.random.default_rng(seed)

@@ -297,8 +297,8 @@ class Search:
             trial=trial.number,
             **trained,
             **latency_fields(latency, self._reference_ms),
-            macs=counted.macs_merged,
-            params=counted.params_merged,
+            macs=counted.macs_inference,
+            params=counted.params_inference,
             macs_train=counted.macs_train,
             params_train=counted.params_train,
             activations=counted.activations,
@@ -340,8 +340,8 @@ class Search:
 def measures(counted: Cost) -> dict[str, float]:
     """Give what constraints are about, of the merged network and one image."""
     return {
-        "params": counted.params_merged,
-        "macs": counted.macs_merged,
+        "params": counted.params_inference,
+        "macs": counted.macs_inference,
         "activations": counted.activations,
         "depth": counted.depth,
     }

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from builders.support import check_builders
 from evaluators.cost import cost
 from evaluators.data import describe, load_data, matched
 from evaluators.images import ImageData
@@ -74,7 +73,6 @@ def plan_run(
     """
     objectives_named(settings.objectives)
     declared = load_space(space)
-    check_builders(declared)
     images = load_data(data, resize=resize, root=root)
     bound = declared.bound(size=images.size, channels=images.channels)
     size, channels = bound.image()

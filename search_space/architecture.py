@@ -100,6 +100,21 @@ class Architecture:
         return sum(stage.depth for stage in self.stages)
 
     @cached_property
+    def built_stages(self) -> tuple[Stage, ...]:
+        """The stages at the widths that are built: times `width_factor`, rounded down."""
+        if self.width_factor == 1:
+            return self.stages
+        return tuple(
+            replace(stage, width=max(1, int(stage.width * self.width_factor)))
+            for stage in self.stages
+        )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of every stage as it is built."""
+        return tuple(stage.width for stage in self.built_stages)
+
+    @cached_property
     def maps(self) -> tuple[tuple[int, int], ...]:
         """Height and width in pixels of every stage's map, by the padding of the family."""
         return stage_maps(

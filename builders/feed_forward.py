@@ -1,0 +1,143 @@
+"""What mixes channels inside a block: the pointwise pairs of the families, and the merge."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from builders.layers import (
+    Mergeable,
+    NormedConv,
+    PreNormedConv,
+    fold_after,
+    like,
+    pointwise_conv,
+)
+from builders.merge import push_bias, scale_output
+from builders.response import respond
+
+
+class ResponseNorm(nn.Module):
+    """Global response normalisation: y = x (1 + gamma n) + beta, n_c = |x_c| / mean_c |x_c|.
+
+    |x_c| is the Euclidean norm of channel c over the map of one image.
+
+    Source: ConvNeXt V2, arXiv 2301.00808, section 3. gamma and beta keep the four dimensions of the
+    official code, where this decides that weight decay acts on them.
+    """
+
+    def __init__(self, width: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.beta = nn.Parameter(torch.zeros(1, 1, 1, width)) if bias else None
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Rescale the channels of (B, H, W, C)."""
+        return respond(x_BHWC, self.gamma, self.beta)
+
+
+class Mlp(nn.Module):
+    """y = W2 f(GELU(W1 x + b1)) [+ b2], f global response normalisation or nothing."""
+
+    def __init__(
+        self, expand: nn.Linear, project: nn.Linear, *, response: ResponseNorm | None = None
+    ) -> None:
+        super().__init__()
+        self.expand = expand
+        self.response = response
+        self.project = project
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix the channels of (B, C, H, W)."""
+        hidden_BHWC = F.gelu(self.expand(x_BCHW.permute(0, 2, 3, 1)))
+        if self.response is not None:
+            hidden_BHWC = self.response(hidden_BHWC)
+        y_BHWC: Tensor = self.project(hidden_BHWC)
+        return y_BHWC.permute(0, 3, 1, 2)
+
+
+class NormedMlp(Mergeable):
+    """y = s BN(W2 GRN(GELU(W1 x + b1))), s the layer scale, one number a channel, or 1.
+
+    Source: UniRepLKNet, arXiv 2311.15599, official code.
+    """
+
+    def __init__(self, width: int, hidden: int, *, layer_scale: float = 0.0) -> None:
+        super().__init__()
+        self.mlp = Mlp(
+            nn.Linear(width, hidden),
+            nn.Linear(hidden, width, bias=False),
+            response=ResponseNorm(hidden),
+        )
+        self.norm = nn.BatchNorm2d(width)
+        self.scale = _layer_scale(width, layer_scale)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix the channels of (B, C, H, W)."""
+        y_BCHW: Tensor = self.norm(self.mlp(x_BCHW))
+        return y_BCHW if self.scale is None else y_BCHW * self.scale.view(1, -1, 1, 1)
+
+    def merged(self) -> nn.Module:
+        """Give the two layers with norm, layer scale and GRN's beta folded into the second."""
+        expand, response, project = self.mlp.expand, self.mlp.response, self.mlp.project
+        assert response is not None
+        assert response.beta is not None
+        weight = project.weight.double()
+        bias = push_bias(weight, None, response.beta.double().flatten())
+        weight, bias = _scaled(*fold_after(weight, bias, self.norm), self.scale)
+        gain = ResponseNorm(expand.out_features, bias=False)
+        gain.gamma = nn.Parameter(response.gamma.detach().clone())
+        return Mlp(
+            like(expand, expand.weight, expand.bias), like(project, weight, bias), response=gain
+        )
+
+
+class ScaledMlp(Mergeable):
+    """y = s (W2 GELU(W1 x + b1) + b2), s the layer scale, one number a channel, or 1.
+
+    Source: ConvNeXt, arXiv 2201.03545, official code; SLaK has the same.
+    """
+
+    def __init__(self, width: int, hidden: int, *, layer_scale: float = 0.0) -> None:
+        super().__init__()
+        self.mlp = Mlp(nn.Linear(width, hidden), nn.Linear(hidden, width))
+        self.scale = _layer_scale(width, layer_scale)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix the channels of (B, C, H, W)."""
+        y_BCHW: Tensor = self.mlp(x_BCHW)
+        return y_BCHW if self.scale is None else y_BCHW * self.scale.view(1, -1, 1, 1)
+
+    def merged(self) -> nn.Module:
+        """Give the two layers with the layer scale folded into the second."""
+        expand, project = self.mlp.expand, self.mlp.project
+        weight, bias = _scaled(project.weight.double(), project.bias.double(), self.scale)
+        return Mlp(like(expand, expand.weight, expand.bias), like(project, weight, bias))
+
+
+class ConvFeedForward(nn.Module):
+    """y = BN(W2 GELU(BN(W1 BN(x)))), W1 and W2 1x1 convolutions.
+
+    Source: RepLKNet, arXiv 2203.06717, section 4.1, its ConvFFN without the shortcut.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = PreNormedConv(pointwise_conv(width, hidden))
+        self.project = NormedConv(pointwise_conv(hidden, width))
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Mix the channels of (B, C, H, W)."""
+        y_BCHW: Tensor = self.project(F.gelu(self.expand(x_BCHW)))
+        return y_BCHW
+
+
+def _layer_scale(width: int, value: float) -> nn.Parameter | None:
+    return nn.Parameter(torch.full((width,), value)) if value else None
+
+
+def _scaled(weight: Tensor, bias: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    if scale is None:
+        return weight, bias
+    return scale_output(weight, scale.double()), bias * scale.double()

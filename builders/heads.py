@@ -1,0 +1,79 @@
+"""From the last map to logits, each kind with its cost below it; ends in the table `HEADS`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from builders.layers import EPS, Mergeable, fold_before, like
+from builders.parts import PartCost, Row, same_cost, torch_default
+
+
+class PoolNormHead(nn.Module):
+    """y = W LN(mean over the map (x)) + b: (B, C, H, W) to (B, classes)."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Give one logit a class."""
+        y_BN: Tensor = self.classify(self.norm(x_BCHW.mean(dim=(2, 3))))
+        return y_BN
+
+
+def pool_norm_cost(width: int, num_classes: int) -> PartCost:
+    """Count `PoolNormHead`."""
+    macs = width * num_classes
+    return same_cost(macs + num_classes + 2 * width, macs, num_classes)
+
+
+class NormPoolHead(Mergeable):
+    """y = W mean over the map (BN(x)) + b: (B, C, H, W) to (B, classes).
+
+    Source: RepLKNet, arXiv 2203.06717, official code.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width)
+        self.classify = nn.Linear(width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Give one logit a class."""
+        y_BN: Tensor = self.classify(self.norm(x_BCHW).mean(dim=(2, 3)))
+        return y_BN
+
+    def merged(self) -> nn.Module:
+        """Give pooling and the linear layer with the norm inside: pooling is linear."""
+        return PoolHead(
+            like(self.classify, *fold_before(self.classify.weight, self.classify.bias, self.norm))
+        )
+
+
+class PoolHead(nn.Module):
+    """y = W mean over the map (x) + b."""
+
+    def __init__(self, classify: nn.Linear) -> None:
+        super().__init__()
+        self.classify = classify
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Give one logit a class."""
+        y_BN: Tensor = self.classify(x_BCHW.mean(dim=(2, 3)))
+        return y_BN
+
+
+def norm_pool_cost(width: int, num_classes: int) -> PartCost:
+    """Count `NormPoolHead`. Published: with its batch norm."""
+    macs = width * num_classes
+    params = macs + num_classes
+    trained = params + 2 * width
+    return PartCost(trained, trained, params, macs, macs, macs, num_classes)
+
+
+HEADS = {
+    "pool_norm": Row(build=PoolNormHead, cost=pool_norm_cost),
+    "norm_pool": Row(build=NormPoolHead, cost=norm_pool_cost, draw=torch_default),
+}
+"""Kinds of head: build(width, num_classes), cost(width, num_classes)."""
