@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from builders.depthwise import DepthwiseConv, Impl
 from builders.feed_forward import ConvFeedForward, NormedMlp, ScaledMlp
 from builders.kernels import DilatedReparam, ReparamKernel, Strips
-from builders.layers import DropPath, MapNorm, NormedConv, PreNormedConv, pointwise_conv
+from builders.layers import (
+    DropPath,
+    MapNorm,
+    Mergeable,
+    NormedConv,
+    PreNormedConv,
+    pointwise_conv,
+)
 from builders.parts import PartCost, Row, find_row, torch_default
 from builders.structures import STRUCTURES
 from search_space.architecture import LARGE_KERNEL, Branches, Stage
@@ -243,8 +250,13 @@ def _inner_width(stage: Stage) -> int:
 
 
 BLOCKS = {
-    "unireplknet": Row(build=UniRepLKNetBlock, cost=unireplknet_cost),
-    "replknet": Row(build=RepLKNetBlock, cost=replknet_cost, draw=torch_default),
+    "unireplknet": Row(build=UniRepLKNetBlock, cost=unireplknet_cost, published=(Mergeable,)),
+    "replknet": Row(
+        build=RepLKNetBlock,
+        cost=replknet_cost,
+        draw=torch_default,
+        published=(ReparamKernel,),
+    ),
     "slak": Row(build=SLaKBlock, cost=slak_cost),
     "convnext": Row(build=ConvNeXtBlock, cost=convnext_cost),
 }

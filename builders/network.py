@@ -116,13 +116,26 @@ def merge_network(network: nn.Module) -> nn.Module:
     if isinstance(network, Mergeable):
         return network.merged().eval()
     merged = copy.deepcopy(network)
-    _merge_children(merged)
+    _merge_children(merged, (Mergeable,))
     return merged.eval()
 
 
-def _merge_children(module: nn.Module) -> None:
+def published_network(network: Network) -> Network:
+    """Give a new network in eval mode, equal to this one, in the form that its family publishes.
+
+    UniRepLKNet with everything folded, RepLKNet with its large kernels alone, ConvNeXt and SLaK as
+    they are trained. Sizes in papers are of this form, and the merged checkpoints of the official
+    code hold it.
+    """
+    merged = copy.deepcopy(network)
+    row = find_row(BLOCKS, network.architecture.block, where="block")
+    _merge_children(merged.stages, row.published)
+    return merged.eval()
+
+
+def _merge_children(module: nn.Module, kinds: tuple[type[Mergeable], ...]) -> None:
     for name, child in module.named_children():
-        if isinstance(child, Mergeable):
+        if isinstance(child, Mergeable) and isinstance(child, kinds):
             module.register_module(name, child.merged())
         else:
-            _merge_children(child)
+            _merge_children(child, kinds)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from builders.depthwise import DepthwiseConv
+from builders.layers import Mergeable
 from search_space.errors import SpaceError
 
 
@@ -63,6 +64,8 @@ class Row:
     cost: Callable[..., PartCost]
     draw: Callable[[nn.Module], None] = truncated_normal
     """Draws the first weights from torch's global generator, in the order of the modules."""
+    published: tuple[type[Mergeable], ...] = ()
+    """Layers that the family's authors fold in the form whose size they publish."""
 
 
 def find_row(table: Mapping[str, Row], kind: str, *, where: str) -> Row:

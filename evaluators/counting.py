@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from builders.network import build_network, merge_network
+from builders.network import Network, build_network, merge_network, published_network
 from search_space.architecture import Architecture
 
 MAC_OPERATORS = ("conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum")
@@ -61,21 +62,32 @@ def count(network: nn.Module, size: tuple[int, int], channels: int) -> Counted:
     )
 
 
-def meta_macs(architecture: Architecture, num_classes: int, *, merged: bool) -> int:
+def meta_macs(architecture: Architecture, num_classes: int, *, form: str = "train") -> int:
     """Count multiply-adds on the meta device with torch's FlopCounterMode, halved.
 
     This is the second opinion beside `count`. Nothing is allocated, and a large network takes as
     long as a small one.
+
+    Args:
+        architecture: what to count.
+        num_classes: number of logits.
+        form: "train", "merged" (as its authors publish it) or "inference"; see `Cost`.
     """
     with torch.device("meta"):
-        network: nn.Module = build_network(architecture, num_classes)
+        trained = build_network(architecture, num_classes)
         image = torch.empty(1, architecture.channels, *architecture.size)
-    if merged:
-        network = merge_network(network)
+    network = _FORMS[form](trained)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         network.eval()(image)
     return counter.get_total_flops() // 2
+
+
+_FORMS: dict[str, Callable[[Network], nn.Module]] = {
+    "train": lambda network: network,
+    "merged": published_network,
+    "inference": merge_network,
+}
 
 
 def num_params(network: nn.Module) -> int:

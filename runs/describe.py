@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from builders import build_network, merge_network
+from builders import Network, build_network, merge_network
+from builders.network import published_network
 from evaluators.compliance import compliance
 from evaluators.cost import cost
-from evaluators.counting import count, meta_macs
+from evaluators.counting import Counted, count, meta_macs, num_params
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
 from runs.console import plain
@@ -36,7 +37,10 @@ COUNTS = {
     "fvcore total": "fvcore_total",
     "torch / 2": "meta_macs",
 }
-"""What a profile counts of both forms: label and first part of the key."""
+"""What a profile counts of every form: label and first part of the key."""
+
+FORMS = {"train": "training form", "merged": "as published", "inference": "inference"}
+"""Forms of a network: last part of the key and title."""
 
 
 def space_page(
@@ -108,7 +112,7 @@ def profiled(
     latency_device: str | None = None,
     batch_size: int = 1,
 ) -> dict[str, Any]:
-    """Count a network in its training and its merged form.
+    """Count a network in its training form, the one its authors publish, and for inference.
 
     Args:
         name: a published name, an architecture file, or RUN/ID.
@@ -131,8 +135,7 @@ def profiled(
     counted = cost(network, classes)
     with torch.device("meta"):
         trained = build_network(network, classes).eval()
-    train = count(trained, network.size, network.channels)
-    merged = count(merge_network(trained), network.size, network.channels)
+    counts = _counted_forms(trained)
     scores = compliance(network)
     facts: dict[str, Any] = {
         "name": name,
@@ -141,17 +144,16 @@ def profiled(
         "classes": classes,
         "depth": counted.depth,
         "kernels": kernels_text(network.stages),
-        "params_train": counted.params_train,
-        "params_merged": counted.params_merged,
-        "macs_train": counted.macs_train,
-        "macs_merged": counted.macs_merged,
+        **{
+            f"{key}_{form}": getattr(counted, f"{key}_{form}")
+            for key in ("params", "macs")
+            for form in FORMS
+        },
         "activations": counted.activations,
-        "fvcore_total_train": train.fvcore_total,
-        "fvcore_total_merged": merged.fvcore_total,
-        "uncounted": merged.uncounted,
-        "uncounted_train": train.uncounted,
-        "meta_macs_train": meta_macs(network, classes, merged=False),
-        "meta_macs_merged": meta_macs(network, classes, merged=True),
+        **{f"fvcore_total_{form}": counts[form].fvcore_total for form in FORMS},
+        "uncounted": counts["inference"].uncounted,
+        "uncounted_train": counts["train"].uncounted,
+        **{f"meta_macs_{form}": meta_macs(network, classes, form=form) for form in FORMS},
         "dead_taps": network.dead_taps,
         "compliance": {"s1": scores.s1, "s2": scores.s2, "s3": scores.s3, "s4": scores.s4},
     }
@@ -173,9 +175,9 @@ def profile_page(facts: dict[str, Any]) -> str:
         f"{facts['name']} ({facts['id']}), input {height}x{width}x{channels}, {classes} classes",
         f"kernels      {facts['kernels']}   depth {facts['depth']}",
         "",
-        f"{'':12} {'training form':>18} {'merged':>18}",
+        f"{'':12} " + " ".join(f"{title:>18}" for title in FORMS.values()),
         *(
-            f"{label:12} {facts[f'{key}_train']:>18,} {facts[f'{key}_merged']:>18,}"
+            f"{label:12} " + " ".join(f"{facts[f'{key}_{form}']:>18,}" for form in FORMS)
             for label, key in COUNTS.items()
         ),
         "",
@@ -186,7 +188,7 @@ def profile_page(facts: dict[str, Any]) -> str:
             width=100,
             break_long_words=False,
         ),
-        f"activations  {facts['activations']:,} outputs of the merged network's convolutions and "
+        f"activations  {facts['activations']:,} outputs of the inference form's convolutions and "
         "linear layers",
         f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
         f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
@@ -220,6 +222,21 @@ def find_network(name: str) -> tuple[Architecture, int]:
     return load_architecture(name), PUBLISHED_CLASSES
 
 
+def _counted_forms(trained: Network) -> dict[str, Counted]:
+    """Count every form of a network, and what two forms share once."""
+    size, channels = trained.architecture.size, trained.architecture.channels
+    forms = {
+        "train": trained,
+        "merged": published_network(trained),
+        "inference": merge_network(trained),
+    }
+    known: dict[int, Counted] = {}
+    for form in forms.values():
+        if num_params(form) not in known:
+            known[num_params(form)] = count(form, size, channels)
+    return {name: known[num_params(form)] for name, form in forms.items()}
+
+
 def _latency(
     network: Architecture, classes: int, *, device: str, batch_size: int
 ) -> dict[str, Any]:
@@ -245,11 +262,11 @@ def _latency(
 
 def _sample_line(network: Architecture, classes: int) -> str:
     counted = cost(network, classes)
-    widths = "|".join(str(stage.width) for stage in network.stages)
+    widths = "|".join(map(str, network.widths))
     structures = "|".join(dict.fromkeys(stage.structure for stage in network.stages))
     return (
         f"{network.id}  {kernels_text(network.stages):24}  {widths:12}  {structures:10}  "
-        f"{counted.params_merged:>10,}  {counted.macs_merged:>12,}"
+        f"{counted.params_inference:>10,}  {counted.macs_inference:>12,}"
     )
 
 

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from search_space.architecture import Architecture, Branches, Stage, Stem, paper_branches
-from search_space.families import STRUCTURES
+from search_space.families import FAMILIES, HEAD_KINDS, STEM_KINDS, STRUCTURES, TRANSITION_KINDS
 
+_FAMILY_KEYS = frozenset().union(*(family.stage_keys for family in FAMILIES.values()))
 KERNELS = (3, 5, 7, 9, 11, 13, 15, 17, 19, 23, 29, 31)
 
 
 def random_architecture(seed: int, *, largest: int = 12) -> Architecture:
-    """Draw a network for images up to `largest` pixels a side: odd sizes, every structure."""
+    """Draw a network for images up to about `largest` pixels: odd sizes, every part in any mixture.
+
+    An image that is too small for the parts drawn is doubled until every map has a pixel.
+    """
     draw = random.Random(seed)
-    stages = tuple(_stage(draw) for _ in range(draw.randint(1, 3)))
-    return Architecture(
+    block = draw.choice(list(FAMILIES))
+    stages = tuple(_stage(draw, block) for _ in range(draw.randint(1, 3)))
+    architecture = Architecture(
         size=(draw.randint(1, largest), draw.randint(1, largest)),
         channels=draw.choice([1, 3]),
-        stem=Stem(stride=draw.choice([1, 2, 4])),
+        block=block,
+        stem=Stem(kind=draw.choice(STEM_KINDS), stride=draw.choice([1, 2, 4])),
+        transition=draw.choice(TRANSITION_KINDS),
+        head=draw.choice(HEAD_KINDS),
+        width_factor=draw.choice([1, 1.3]) if block == "slak" else 1,
         stages=stages,
     )
+    while not all(map(min, architecture.maps)):
+        height, width = architecture.size
+        architecture = replace(architecture, size=(2 * height, 2 * width))
+    return architecture
 
 
 def randomise(network: nn.Module) -> None:
@@ -41,10 +55,11 @@ def randomise(network: nn.Module) -> None:
                 tensor.normal_(mean=0.5, std=0.5)
 
 
-def _stage(draw: random.Random) -> Stage:
+def _stage(draw: random.Random, block: str) -> Stage:
+    acts = FAMILIES[block].stage_keys
     depth = draw.randint(1, 2)
     kernel = draw.choice(KERNELS)
-    return Stage(
+    stage = Stage(
         depth=depth,
         width=draw.randint(2, 9),
         kernel=kernel,
@@ -54,7 +69,13 @@ def _stage(draw: random.Random) -> Stage:
         se_ratio=draw.choice([2, 4, 16]),
         ffn_ratio=draw.choice([1, 2, 3.5, 4]),
         layer_scale=draw.choice([0.0, 1e-6, 0.5]),
+        small_kernel=draw.choice([None, 3, min(5, kernel)]),
+        dw_ratio=draw.choice([1, 1.5]),
+        strip=draw.choice([None, 3, 5]),
     )
+    plain = Stage(depth=depth, width=stage.width, placement=stage.placement)
+    unused = {key: getattr(plain, key) for key in _FAMILY_KEYS - acts}
+    return replace(stage, **unused)
 
 
 def _branches(draw: random.Random, kernel: int) -> Branches:

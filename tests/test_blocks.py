@@ -9,7 +9,9 @@ from torch import nn
 
 from builders.blocks import BLOCKS, UniRepLKNetBlock
 from builders.depthwise import DepthwiseConv
-from builders.layers import DilatedReparam, DropPath, FeedForward, NormedConv, ResponseNorm
+from builders.feed_forward import NormedMlp, ResponseNorm
+from builders.kernels import DilatedReparam
+from builders.layers import DropPath, NormedConv
 from builders.response import respond
 from builders.structures import STRUCTURES, SqueezeExcite
 from search_space.architecture import Branches, Stage, paper_branches
@@ -169,7 +171,7 @@ def test_response_norm_does_not_overflow_in_half_precision() -> None:
 
 
 def test_a_merged_feed_forward_keeps_only_two_layers_and_gamma() -> None:
-    feed = FeedForward(4, 8, layer_scale=0.1).double().eval()
+    feed = NormedMlp(4, 8, layer_scale=0.1).double().eval()
     randomise(feed)
     x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
 
@@ -186,8 +188,8 @@ def test_a_merged_feed_forward_keeps_only_two_layers_and_gamma() -> None:
 
 
 def test_a_layer_scale_of_zero_is_no_layer_scale() -> None:
-    assert FeedForward(4, 8).scale is None
-    assert FeedForward(4, 8, layer_scale=1e-6).scale is not None
+    assert NormedMlp(4, 8).scale is None
+    assert NormedMlp(4, 8, layer_scale=1e-6).scale is not None
 
 
 def test_drop_path_zeroes_whole_images_and_keeps_the_mean() -> None:

@@ -27,6 +27,8 @@ def test_a_published_network_is_profiled_at_224_px_with_1000_classes(
     assert smallest["params_merged"] == 4_437_300
     assert smallest["macs_train"] == smallest["meta_macs_train"] == 674_684_480
     assert smallest["macs_merged"] == smallest["meta_macs_merged"] == 639_843_520
+    assert smallest["params_inference"] == 4_437_300
+    assert smallest["macs_inference"] == smallest["meta_macs_inference"] == 639_843_520
     assert smallest["kernels"] == "3|13|13|13"
     assert smallest["depth"] == 12
     assert smallest["dead_taps"] == 0

@@ -99,18 +99,6 @@ def test_a_name_that_the_disk_cannot_hold_is_refused(inputs: Inputs, tmp_path: P
     ("change", "said"),
     [
         (
-            ("kind: unireplknet", "kind: replknet"),
-            "stem.kind: must be a kind that can be built, got 'rep",
-        ),
-        (
-            ("name: micro", "block: {choice: [unireplknet, convnext]}"),
-            "block: must be a kind that can be built, got 'convnext'",
-        ),
-        (
-            ("name: micro", "head: {choice: [pool_norm, norm_pool]}"),
-            "head: must be a kind that can be built, got",
-        ),
-        (
             ("name: micro", "constraints: {latency_ms: {max: 3}}"),
             "constraints.latency_ms: must be a number known before a network is built",
         ),
