@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -271,7 +272,10 @@ def report(*, run: Path) -> None:
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
 @click.option("--samples", type=click.IntRange(min=0), default=5, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; of 'published' only.")
+@click.pass_context
 def space(
+    context: click.Context,
     *,
     space: str,
     size: tuple[int, int] | None,
@@ -279,8 +283,28 @@ def space(
     classes: int,
     samples: int,
     seed: int,
+    as_json: bool,
 ) -> None:
-    """Show a space: axes, size, what its constraints leave, what it wastes, some samples."""
+    """Show a space: axes, size, what its constraints leave, what it wastes, some samples.
+
+    `space published` lists all published networks: their shapes, costs and published top-1.
+    """
+    # A file goes before the word, as before every shipped name.
+    listed = space.lower() == "published" and not os.path.lexists(space)
+    for name in ("size", "channels", "classes", "samples", "seed") if listed else ("as_json",):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.removeprefix('as_')}: must stand with "
+                + ("a space, has no effect on 'published'" if listed else "'published'")
+                + "; remove it",
+                context,
+            )
+    if listed:
+        from runs.published import published_facts_json, published_page
+
+        click.echo(json.dumps(published_facts_json(), indent=2) if as_json else published_page())
+        return
+
     from runs.describe import space_page
 
     click.echo(

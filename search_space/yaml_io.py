@@ -82,12 +82,6 @@ def dump_architecture(architecture: Architecture, *, name: str) -> str:
     )
 
 
-def published_facts(name: str) -> Mapping[str, Any]:
-    """Give the `published` part of a shipped network's file: its top-1, its source and the like."""
-    facts = _document(name).value.get("published", {})
-    return facts if isinstance(facts, dict) else {}
-
-
 def space_of(document: Document) -> DesignSpace:
     """Read the space that a YAML document describes.
 

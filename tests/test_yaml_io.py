@@ -19,7 +19,6 @@ from search_space.yaml_io import (
     load_architecture,
     load_space,
     parse_space,
-    published_facts,
     shipped_names,
 )
 from tests.random_spaces import EXAMPLE, random_space
@@ -515,11 +514,6 @@ def test_what_is_shipped_can_be_read_by_name(name: str) -> None:
     assert space.where == f"{name}.yaml"
     assert space.bound(size=(28, 28), channels=1).count() >= 1
     assert load_space(name.upper()).name == space.name
-
-
-def test_published_networks_carry_their_facts() -> None:
-    assert published_facts("unireplknet_t")["top1"] == 83.2
-    assert published_facts("tiny") == {}
 
 
 def test_unknown_names_suggest_the_nearest_shipped_one() -> None:
