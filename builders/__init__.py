@@ -1,5 +1,13 @@
 """From an `Architecture` to a `torch.nn.Module`, and to its merged equal."""
 
+from builders.backbone import Backbone, build_backbone, features_only
 from builders.network import Network, build_network, merge_network
 
-__all__ = ["Network", "build_network", "merge_network"]
+__all__ = [
+    "Backbone",
+    "Network",
+    "build_backbone",
+    "build_network",
+    "features_only",
+    "merge_network",
+]

@@ -16,14 +16,14 @@ from builders.layers import Mergeable
 from builders.parts import find_row
 from builders.stems import STEMS
 from builders.transitions import TRANSITIONS
+from builders.trunk import Trunk
 from search_space.architecture import Architecture
 
 
-class Network(nn.Module):
+class Network(Trunk):
     """logits = head(stage_n(transition_n(... stage_1(stem(images))))).
 
-    (B, channels, H, W) to (B, classes). Inside, maps are channels_last, where a CPU has its fast
-    convolutions and the pointwise layers need no copies; images may come in any layout.
+    (B, channels, H, W) to (B, classes).
     """
 
     def __init__(
@@ -36,23 +36,8 @@ class Network(nn.Module):
         head: nn.Module,
     ) -> None:
         """Join the parts; there is one transition before every stage but the first."""
-        super().__init__()
-        self.architecture = architecture
-        self.stem = stem
-        self.stages = nn.ModuleList(stages)
-        self.transitions = nn.ModuleList(transitions)
+        super().__init__(architecture, stem=stem, stages=stages, transitions=transitions)
         self.head = head
-
-    def features(self, x_BCHW: Tensor) -> list[Tensor]:
-        """Give the map after every stage, first to last."""
-        y_BCHW = self.stem(x_BCHW.contiguous(memory_format=torch.channels_last))
-        maps = []
-        for number, stage in enumerate(self.stages):
-            if number:
-                y_BCHW = self.transitions[number - 1](y_BCHW)
-            y_BCHW = stage(y_BCHW)
-            maps.append(y_BCHW)
-        return maps
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Give the logits, (B, classes)."""
