@@ -1,6 +1,7 @@
 """From an `Architecture` to a `torch.nn.Module`, and to its merged equal."""
 
 from builders.backbone import Backbone, build_backbone, features_only
+from builders.checkpoints import load_official, official_state_dict
 from builders.network import Network, build_network, merge_network
 
 __all__ = [
@@ -9,5 +10,7 @@ __all__ = [
     "build_backbone",
     "build_network",
     "features_only",
+    "load_official",
     "merge_network",
+    "official_state_dict",
 ]

@@ -20,6 +20,10 @@ class DataError(ReplkError):
     """A data set that cannot be used."""
 
 
+class CheckpointError(ReplkError):
+    """A checkpoint that cannot be read, or is of another network."""
+
+
 class RunError(ReplkError):
     """A run directory or a setting of a run that cannot be used."""
 
