@@ -1,4 +1,4 @@
-"""The first trials of a search: the corners of the space and the published shapes.
+"""The first trials of a search: corners of the space and published shapes, or published networks.
 
 With three such anchors every sampler reached in 50 trials what it needed 200 for without
 (hypervolume .663 to .807 for random search on a synthetic space of 29 active parameters).
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -19,7 +20,12 @@ from optuna.distributions import (
 )
 
 from search_space.architecture import Architecture
+from search_space.projection import Projection
+from search_space.published import published_networks
 from search_space.space import DesignSpace
+
+Measure = Callable[[Architecture], Mapping[str, float]]
+"""Gives what constraints are about, by their names."""
 
 Prefer = Callable[[int | None, str, Sequence[Any]], Any]
 """Picks for a stage (None: the whole network) and a key one of some options, cheapest first."""
@@ -67,6 +73,91 @@ class Chooser:
         found = _NAME.match(name)
         assert found is not None
         return (None if found[1] is None else int(found[1])), found[2]
+
+
+class Follower(Chooser):
+    """Decides as it is told, by the names of the axes."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        super().__init__(lambda _stage, _key, options: options[0])
+        self.answers = answers
+
+    def _take(self, name: str, options: Sequence[Any], distribution: BaseDistribution) -> Any:  # noqa: ARG002
+        self.params[name] = self.answers[name]
+        self.distributions[name] = distribution
+        return self.params[name]
+
+
+def first_networks(
+    space: DesignSpace, warm_start: str, frozen: Mapping[str, Any]
+) -> list[tuple[Architecture, Chooser]]:
+    """Give what a search trains first, and what its sampler must know of each.
+
+    Args:
+        space: Bound to its data.
+        warm_start: `anchors`, `published` or `none`.
+        frozen: What `published_start` gave when the run was planned.
+    """
+    if warm_start == "anchors":
+        return anchors(space)
+    if warm_start == "none":
+        return []
+    found: list[tuple[Architecture, Chooser]] = []
+    for told in frozen["networks"]:
+        chooser = Follower(space.answers(Architecture.from_json(told["architecture"])))
+        found.append((space.suggest(chooser), chooser))
+    return found
+
+
+def published_start(space: DesignSpace, *, budget: int, measure: Measure) -> dict[str, Any]:
+    """Project every published network onto a space, for `run.yaml` to keep.
+
+    They stand in the order of their published top-1, the best first, whatever the pre-training, and
+    fill at most half of the budget, but one at least.
+
+    Returns:
+        `networks`, each with the `names` of those that it stands for, `top1` and `text` of the
+        first of them, `id` and `architecture`; the number of all `published`; and what became of
+        the others: `coinciding` with one of the networks, `left_out` by what the space lacks,
+        `rejected` by the constraint they break, `beyond` half of the budget.
+    """
+    published = sorted(published_networks(), key=lambda network: (-network.top1, network.name))
+    projection = Projection(space, [network.architecture for network in published])
+    left_out, rejected, found = Counter[str](), Counter[str](), dict[str, dict[str, Any]]()
+    for network in published:
+        missing = projection.misfit(network.architecture)
+        if missing is not None:
+            left_out[missing] += 1
+            continue
+        nearest = projection.nearest(network.architecture)
+        constraint = broken(space, nearest, measure)
+        if constraint is not None:
+            rejected[constraint] += 1
+            continue
+        told = {"names": [], "top1": network.top1, "text": network.text, "id": nearest.id}
+        told["architecture"] = nearest.to_json()
+        found.setdefault(nearest.id, told)["names"].append(network.name)
+    networks = list(found.values())
+    most = max(1, budget // 2)
+    return {
+        "published": len(published),
+        "networks": networks[:most],
+        "coinciding": sum(len(told["names"]) - 1 for told in networks[:most]),
+        "left_out": dict(left_out.most_common()),
+        "rejected": dict(rejected.most_common()),
+        "beyond": sum(len(told["names"]) for told in networks[most:]),
+    }
+
+
+def broken(space: DesignSpace, architecture: Architecture, measure: Measure) -> str | None:
+    """Name the first constraint of a space that a network breaks."""
+    if not space.constraints:
+        return None
+    measured = measure(architecture)
+    for constraint in space.constraints:
+        if not constraint.met_by(measured[constraint.name]):
+            return constraint.name
+    return None
 
 
 def anchors(space: DesignSpace) -> list[tuple[Architecture, Chooser]]:

@@ -19,6 +19,7 @@ from runs.ending import interrupt, run
 from search_space.errors import nearest
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
+WARM_START_NAMES = ("anchors", "published", "none")
 OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
 
 
@@ -151,6 +152,14 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
 )
 @click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True)
 @click.option(
+    "--warm-start",
+    type=click.Choice(WARM_START_NAMES),
+    default="anchors",
+    show_default=True,
+    help="What is trained first: corners and middle of the space, the published networks that fit "
+    "it (see 'space published'; at most half of the budget), or nothing.",
+)
+@click.option(
     "--epochs",
     type=click.FloatRange(min=0, min_open=True),
     help="Length of a training.  [default: what was measured for the shipped data]",
@@ -184,6 +193,7 @@ def search(
     device: str,
     objectives: tuple[str, ...],
     sampler: str,
+    warm_start: str,
     epochs: float | None,
     batch_size: int | None,
     latency_batch: int,
@@ -214,6 +224,7 @@ def search(
             device=device,
             objectives=objectives,
             sampler=sampler,
+            warm_start=warm_start,
             latency_batch=latency_batch,
             keep_weights=keep_weights,
         ),

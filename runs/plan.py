@@ -42,6 +42,8 @@ class Settings:
     """cpu or cuda; trial slots take the GPUs in turn."""
     objectives: tuple[str, ...] = ("accuracy", "latency")
     sampler: str = "tpe"
+    warm_start: str = "anchors"
+    """What is trained first: anchors, published or none."""
     latency_batch: int = 1
     keep_weights: str = "front"
     """front, all or none."""

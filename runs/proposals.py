@@ -1,4 +1,4 @@
-"""Which network to train next: anchors first, then Optuna, never a network twice.
+"""Which network to train next: those of the warm start first, then Optuna, never a network twice.
 
 The study lives in memory and holds only finished trials, in the order they finished; every proposal
 is drawn by a fresh sampler seeded from the run's seed and the trial's number. A resumed run, whose
@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from runs.anchors import anchors, random_draw
+from runs.anchors import Chooser, Measure, anchors, broken, random_draw
 from runs.history import History, Trial
 from runs.ranking import Objective
 from search_space.architecture import Architecture
@@ -43,8 +43,6 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "random": lambda seed: RandomSampler(seed=seed),
     "nsgaii": lambda seed: NSGAIISampler(seed=seed, population_size=20),
 }
-
-Measure = Callable[[Architecture], Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +80,11 @@ class Proposer:
         seed: int,
         num_classes: int,
         measure: Measure,
+        first: Sequence[tuple[Architecture, Chooser]] | None = None,
     ) -> None:
+        """Prepare to propose; `first` is what is trained first, the space's anchors if None."""
         self.space = space
+        self.first = anchors(space) if first is None else first
         self.objectives = objectives
         self.make_sampler = SAMPLERS[sampler]
         self.seed = seed
@@ -123,7 +124,7 @@ class Proposer:
                 rejected=rejected,
             )
 
-        for architecture, chooser in anchors(self.space) if number < 6 else []:
+        for architecture, chooser in self.first if number < len(self.first) else []:
             if architecture.id not in tried and self.broken(architecture) is None:
                 return proposal(architecture, "anchor", chooser)
         if len(tried) < self.census.size:
@@ -145,13 +146,7 @@ class Proposer:
 
     def broken(self, architecture: Architecture) -> str | None:
         """Name the first constraint that a network breaks."""
-        if not self.space.constraints:
-            return None
-        measured = self.measure(architecture)
-        for constraint in self.space.constraints:
-            if not constraint.met_by(measured[constraint.name]):
-                return constraint.name
-        return None
+        return broken(self.space, architecture, self.measure)
 
     def _ask(self, seed: int) -> optuna.Trial:
         with warnings.catch_warnings():

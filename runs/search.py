@@ -18,6 +18,7 @@ import torch
 
 from evaluators.compliance import compliance
 from evaluators.cost import Cost, cost
+from runs.anchors import first_networks
 from runs.history import History, Trial, row_of
 from runs.jobs import (
     TIME_LIMIT_S,
@@ -109,6 +110,9 @@ class Search:
             seed=plan.settings.seed,
             num_classes=plan.num_classes,
             measure=lambda architecture: measures(cost(architecture, plan.num_classes)),
+            first=first_networks(
+                plan.space, plan.settings.warm_start, plan.facts.get("warm_start", {})
+            ),
         )
         self.shares = _Shares()
         self.exhausted = False

@@ -6,8 +6,9 @@ import contextlib
 import itertools
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from evaluators.data import describe, load_data, matched
 from evaluators.images import ImageData
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
-from runs.anchors import anchors
+from runs.anchors import anchors, published_start
 from runs.console import Console, plain
 from runs.finish import Finish, is_finished
 from runs.forecast import Forecast, forecast
@@ -39,6 +40,7 @@ from runs.plan import (
 from runs.ranking import objectives_named
 from runs.records import Records, read_events
 from runs.search import Search, measures
+from runs.wording import warm_start_text
 from runs.workers import Pool
 from search_space.acceptance import require_acceptance
 from search_space.architecture import Architecture
@@ -82,11 +84,14 @@ def plan_run(
         if declared.size is None and declared.channels is None:
             raise
         raise DataError(f"{declared.place('input')}: {error}") from None
-    accepted = require_acceptance(
-        bound,
-        lambda architecture: measures(cost(architecture, images.num_classes)),
-        rng=np.random.default_rng(settings.seed),
-    )
+
+    def measure(architecture: Architecture) -> dict[str, float]:
+        return measures(cost(architecture, images.num_classes))
+
+    accepted = require_acceptance(bound, measure, rng=np.random.default_rng(settings.seed))
+    started = {}
+    if settings.warm_start == "published":
+        started["warm_start"] = published_start(bound, budget=settings.budget, measure=measure)
     plan = Plan(
         space=bound,
         settings=settings,
@@ -106,6 +111,7 @@ def plan_run(
             "networks": str(Census(bound).size),
             "networks_accepted": accepted.text(),
             "reference": middle(bound).to_json(),
+            **started,
         },
     )
     return plan, images
@@ -158,8 +164,15 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"{settings.workers} at a time on {settings.device}",
         f"search    {settings.budget} trainings by {settings.sampler}, "
         f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+        *_first_lines(plan),
         f"results   {directory}",
     ]
+
+
+def _first_lines(plan: Plan) -> list[str]:
+    """Say what is trained first where it is not the anchors."""
+    text = warm_start_text({"settings": asdict(plan.settings), **plan.facts})
+    return textwrap.wrap(text, 100, initial_indent="first     ", subsequent_indent=" " * 10)
 
 
 def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> None:

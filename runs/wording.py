@@ -103,6 +103,7 @@ def method(facts: Facts) -> list[tuple[str, str]]:
             "both of the merged network",
         ),
         ("search", _search_text(facts)),
+        ("warm start", " ".join(filter(None, (warm_start_text(facts), _known_text(facts))))),
         ("space", _space_text(facts)),
         ("software", _versions_text(facts)),
         ("code", _commit_text(facts.get("git_commit"))),
@@ -222,6 +223,45 @@ def _search_text(facts: Facts) -> str:
         "seed": settings.get("seed"),
     }
     return "; ".join(f"{word} {value}" for word, value in parts.items() if value not in (None, ""))
+
+
+def warm_start_text(facts: Facts) -> str:
+    """Say what was trained first; empty where it was the anchors of the space."""
+    kind = (facts.get("settings") or {}).get("warm_start", "anchors")
+    if kind == "anchors":
+        return ""
+    started = facts.get("warm_start")
+    if kind == "none" or not started:
+        return "nothing beforehand: the sampler begins alone"
+    networks, left_out, rejected = (started[key] for key in ("networks", "left_out", "rejected"))
+    others = {
+        "coinciding with one of these": started["coinciding"],
+        f"left out ({_counted(left_out)})": sum(left_out.values()),
+        f"rejected by a constraint ({_counted(rejected)})": sum(rejected.values()),
+        "beyond half of the budget": started["beyond"],
+    }
+    rest = ", ".join(f"{number} {text}" for text, number in others.items() if number)
+    return (
+        f"{plural(len(networks), 'published network')}, scaled to the space, as anchors, best "
+        f"published top-1 first; of all {started['published']}{': ' if rest else ''}{rest}."
+    )
+
+
+def _known_text(facts: Facts) -> str:
+    """Say which trial is which published network."""
+    networks = (facts.get("warm_start") or {}).get("networks", ())
+    named = (
+        f"{told['id']} is {told['names'][0]} ({told['text']}"
+        + (f"; also {', '.join(told['names'][1:])}" if told["names"][1:] else "")
+        + ")"
+        for told in networks
+    )
+    text = ", ".join(named)
+    return f"Their published ImageNet-1K top-1: {text}." if text else ""
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{word} {number}" for word, number in numbers.items())
 
 
 def _space_text(facts: Facts) -> str:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 
 from search_space.architecture import Architecture
 from search_space.axes import Axis, FloatRange, Value
+from search_space.keys import STAGE_KEYS
 from search_space.plan import Plan, Shell
 from search_space.traits import Alive, Made, Raw, TraitSet, axis_values, undominated
 
 Pick = Callable[[str, Axis, tuple[Value, ...]], Value]
 """Picks one of the options of a named axis; () stands for all of a range of floats."""
+Answer = tuple[str, Axis, tuple[Value, ...], Value]
+"""The name of an axis, the axis, the options that were offered (() for a range of floats), and the
+one that was taken."""
 Entry = tuple[int, Raw, Made]
 """A shared assignment, an assignment of a stage's own axes, and what they make there."""
 
@@ -42,14 +46,14 @@ class Tree:
         self._roots: dict[tuple[int, Alive], _Node] = {}
 
     def decide(
-        self, index: int, alive: Alive, ask: Callable[[str, tuple[Value, ...]], Value]
+        self, index: int, alive: Alive, ask: Callable[[str, Mapping[Value, list[Entry]]], Value]
     ) -> tuple[Made, Alive]:
         """Settle one stage.
 
         Args:
             index: Of the stage.
             alive: Shared assignments that fit the stages before.
-            ask: Picks one of at least two options of a key.
+            ask: Picks one of at least two options of a key; sees what is left with each.
 
         Returns:
             What the stage is, and the shared assignments that are left.
@@ -66,7 +70,7 @@ class Tree:
             self._roots[root] = self._node(index, entries)
         node = self._roots[root]
         while node.made is None:
-            value = ask(node.key, tuple(node.branches))
+            value = ask(node.key, node.branches)
             if value not in node.children:
                 node.children[value] = self._node(index, node.branches[value])
             node = node.children[value]
@@ -177,8 +181,8 @@ class Drawer:
         plan = self.plan
         network = plan.network
 
-        def ask_network(key: str, options: tuple[Value, ...]) -> Value:
-            return pick(key, network.own[0][key], options)
+        def ask_network(key: str, branches: Mapping[Value, list[Entry]]) -> Value:
+            return pick(key, network.own[0][key], tuple(branches))
 
         made, _ = self._tree(network).decide(0, network.kept, ask_network)
         shell = Shell(*made)
@@ -188,8 +192,8 @@ class Drawer:
         floats: dict[str, float] = {}
         for index in range(len(plan.space.stages)):
 
-            def ask(key: str, options: tuple[Value, ...], index: int = index) -> Value:
-                return pick(plan.name(index, key), plan.axis(index, key), options)
+            def ask(key: str, branches: Mapping[Value, list[Entry]], index: int = index) -> Value:
+                return pick(plan.name(index, key), plan.axis(index, key), tuple(branches))
 
             for t, traits in enumerate(sets):
                 made, alive[t] = self._tree(traits).decide(index, alive[t], ask)
@@ -199,6 +203,49 @@ class Drawer:
                     if isinstance(value, FloatRange) and name not in floats:
                         floats[name] = pick(name, value, ())  # type: ignore[assignment]
         return plan.build(shell, tuple(map(tuple, columns)), floats)
+
+    def answers(self, architecture: Architecture) -> list[Answer]:
+        """Give every question that `draw` asks on its way to a network, with the answer.
+
+        Raises:
+            ValueError: the space cannot draw the network.
+        """
+        found = self.plan.locate(architecture)
+        if found is None:
+            raise ValueError(f"{architecture.id}: must be a network of {self.plan.space.name}")
+        plan, (shell, columns, floats) = self.plan, found
+        answers: list[Answer] = []
+
+        def follow(traits: TraitSet, column: tuple[Made, ...], *, shells: bool) -> None:
+            # An assignment that covers another makes all that it makes: one of them is left.
+            makers, alive = frozenset(traits.makers(column)), traits.kept
+            for index, made in enumerate(column):
+
+                def ask(
+                    key: str,
+                    branches: Mapping[Value, list[Entry]],
+                    index: int = index,
+                    made: Made = made,
+                ) -> Value:
+                    name = key if shells else plan.name(index, key)
+                    axis = traits.own[0][key] if shells else plan.axis(index, key)
+                    value = next(
+                        value
+                        for value, entries in branches.items()
+                        if any(s in makers and there == made for s, _, there in entries)
+                    )
+                    answers.append((name, axis, tuple(branches), value))
+                    return value
+
+                _, alive = self._tree(traits).decide(index, alive, ask)
+
+        follow(plan.network, (shell,), shells=True)
+        for traits, column in zip(plan.sets(shell), columns, strict=True):
+            follow(traits, column, shells=False)
+        stages = range(len(plan.space.stages))
+        axes = {plan.name(i, key): plan.axis(i, key) for i in stages for key in STAGE_KEYS}
+        answers += [(name, axes[name], (), number) for name, number in floats.items()]
+        return answers
 
     def _tree(self, traits: TraitSet) -> Tree:
         # Trait sets live as long as their plan, which this drawer holds: an id stays theirs.

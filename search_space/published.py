@@ -41,6 +41,15 @@ class Published:
         """Whether the figures were read in notes on the paper only."""
         return SECOND_HAND in self.source
 
+    @property
+    def text(self) -> str:
+        """Write its top-1 and how it came about: `88 % at 384 px after ImageNet-22K`."""
+        parts = [f"{self.top1:g} % at {self.size} px"]
+        parts += [f"after {self.pretraining}"] if self.pretraining != "none" else []
+        parts += [f"in {self.epochs} epochs"] if self.epochs is not None else []
+        parts += [f"({SECOND_HAND})"] if self.second_hand else []
+        return " ".join(parts)
+
 
 def published_facts(name: str) -> Mapping[str, Any]:
     """Give the `published` part of a shipped file: top-1, source and the like; {} for a space."""

@@ -167,14 +167,21 @@ class DesignSpace:
         """
 
         def pick(name: str, axis: Axis, options: tuple[Value, ...]) -> Value:
-            if isinstance(axis, FloatRange):
-                return axis.suggest(trial, name)
-            if len(options) < axis.size:
-                name = f"{name}{{{'|'.join(str(text_key(option)) for option in options)}}}"
-                axis = axis.narrowed(options)
+            name, axis = _offered(name, axis, options)
             return axis.suggest(trial, name)
 
         return self.draw(pick)
+
+    def answers(self, architecture: Architecture) -> dict[str, int | float | str]:
+        """Give what a trial must answer, by the name, for `suggest` to draw a network.
+
+        Raises:
+            ValueError: the space cannot draw it.
+        """
+        return {
+            _offered(name, axis, options)[0]: text_key(value)
+            for name, axis, options, value in self._drawer.answers(architecture)
+        }
 
     def count(self) -> float:
         """Count the distinct networks, constraints aside: an int, or infinity with float axes."""
@@ -191,3 +198,11 @@ class DesignSpace:
     def neighbours(self, architecture: Architecture) -> list[Architecture]:
         """List the distinct networks one axis away, by id; none for a network outside the space."""
         return self.census.neighbours(architecture)
+
+
+def _offered(name: str, axis: Axis, options: tuple[Value, ...]) -> tuple[str, Axis]:
+    """Give the axis that holds only the options, and a name that says so where they are not all."""
+    if isinstance(axis, FloatRange) or len(options) == axis.size:
+        return name, axis
+    texts = "|".join(str(text_key(option)) for option in options)
+    return f"{name}{{{texts}}}", axis.narrowed(options)

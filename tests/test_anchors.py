@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import optuna
 import pytest
 
-from runs.anchors import Chooser, anchors, random_draw
+from evaluators.cost import cost
+from runs.anchors import Chooser, anchors, first_networks, published_start, random_draw
+from search_space.architecture import Architecture
 from search_space.space import DesignSpace
 from search_space.yaml_io import parse_space
 from tests.micro import SPACE
@@ -74,3 +77,88 @@ def test_dilation_sets_are_ordered_by_their_taps_and_the_table_comes_last() -> N
     choices = ["paper", json.dumps([[5, 1], [3, 1]]), "none", json.dumps([[3, 1]])]
     Chooser(prefer).suggest_categorical("stages[0].dilations", choices)
     assert seen == [["none", "[[3, 1]]", "[[5, 1], [3, 1]]", "paper"]]
+
+
+# Published networks.
+
+START = """\
+name: start
+stem: {kind: unireplknet, stride: 2}
+stages:
+  - {depth: 1, width: {choice: [4, 6, 8]}, kernel: {choice: [3, 7]}}
+  - depth: {choice: [1, 2]}
+    width: {choice: [8, 12, 16]}
+    kernel: {choice: [3, 7, 13]}
+    placement: {choice: [L, LS]}
+shared: {structure: {choice: [none, se]}}
+"""
+
+
+def params(architecture: Architecture) -> dict[str, float]:
+    return {"params": cost(architecture, 10).params_inference}
+
+
+def started(text: str = START, *, budget: int = 200) -> tuple[DesignSpace, dict[str, Any]]:
+    space = parse_space(text).bound(size=(28, 28), channels=1)
+    return space, published_start(space, budget=budget, measure=params)
+
+
+def test_published_networks_come_by_their_top_1_and_each_network_once() -> None:
+    _, found = started()
+    networks = found["networks"]
+    assert networks[0]["names"][0] == "unireplknet_xl"
+    assert [told["top1"] for told in networks] == sorted(
+        (told["top1"] for told in networks), reverse=True
+    )
+    assert len({told["id"] for told in networks}) == len(networks) > 5
+
+
+def test_it_is_counted_what_became_of_every_published_network() -> None:
+    _, found = started(budget=8)
+    assert found["left_out"] == {"block replknet": 8, "block convnext": 5, "block slak": 3}
+    assert found["rejected"] == {}
+    assert len(found["networks"]) == 4
+    enqueued = len(found["networks"]) + found["coinciding"]
+    assert enqueued + found["beyond"] + sum(found["left_out"].values()) == found["published"] == 42
+
+
+def test_they_fill_at_most_half_of_the_budget_but_one_at_least() -> None:
+    sizes = [len(started(budget=budget)[1]["networks"]) for budget in (1, 7)]
+    assert sizes == [1, 3]
+
+
+def test_those_that_break_a_constraint_are_left_out_and_counted() -> None:
+    free = started()[1]
+    space, found = started(START + "constraints: {params: {max: 6000}}\n")
+    assert found["rejected"]["params"] > 0
+    assert 0 < len(found["networks"]) < len(free["networks"])
+    for told in found["networks"]:
+        network = Architecture.from_json(told["architecture"])
+        assert params(network)["params"] <= 6000
+        assert space.contains(network)
+
+
+def test_a_space_of_another_family_gets_none_but_says_why() -> None:
+    _, found = started(START.replace("stem: {kind: unireplknet", "stem: {kind: patchify"))
+    assert found["networks"] == []
+    assert found["left_out"]["stem unireplknet"] == 26
+
+
+def test_what_is_enqueued_is_what_optuna_would_have_stored() -> None:
+    space, found = started()
+    first = first_networks(space, "published", found)
+    assert [network.id for network, _ in first] == [told["id"] for told in found["networks"]]
+    for network, chooser in first:
+        study = optuna.create_study()
+        study.enqueue_trial(chooser.params)
+        trial = study.ask()
+        assert space.suggest(trial).id == network.id
+        assert trial.params == chooser.params
+        assert trial.distributions == chooser.distributions
+
+
+def test_the_other_warm_starts_are_the_anchors_and_nothing() -> None:
+    space = micro()
+    ids = [network.id for network, _ in anchors(space)]
+    assert [network.id for network, _ in first_networks(space, "anchors", {})] == ids
+    assert first_networks(space, "none", {}) == []

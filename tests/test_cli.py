@@ -76,7 +76,8 @@ def test_help_lists_commands_and_options(say: Say) -> None:
     assert code == 0
     options = (
         "--budget --space --data --data-root --resize --out --seed --workers --device --objectives "
-        "--sampler --epochs --batch-size --latency-batch --keep-weights --dry-run --quiet"
+        "--sampler --warm-start --epochs --batch-size --latency-batch --keep-weights "
+        "--dry-run --quiet"
     )
     assert [option for option in options.split() if option not in printed] == []
 
@@ -99,6 +100,7 @@ def test_the_version_is_told_also_where_nothing_is_installed(say: Say) -> None:
         (("--batch-size", "1"), "1 is not in the range x>=2"),
         (("--workers", "0"), "0 is not in the range"),
         (("--sampler", "gp"), "'gp' is not one of 'tpe', 'random', 'nsgaii'"),
+        (("--warm-start", "cold"), "'cold' is not one of 'anchors', 'published', 'none'"),
         (("--keep-weights", "some"), "'some' is not one of 'front', 'all', 'none'"),
         (("--resize", "32x"), "must be one side or HEIGHTxWIDTH in pixels, got '32x'"),
         (("--resize", "0"), "must be one side or HEIGHTxWIDTH in pixels, got '0'"),
@@ -115,6 +117,8 @@ def test_the_version_is_told_also_where_nothing_is_installed(say: Say) -> None:
         (("report", "/no/where"), "/no/where: must hold trials.jsonl"),
         (("profile", "unireplknet_xxl"), "did you mean 'unireplknet_xl'?"),
         (("profile", "unireplknet_a", "--size", "big"), "must be one side or HEIGHTxWIDTH"),
+        (("space", "tiny", "--json"), "--json: must stand with 'published'; remove it"),
+        (("space", "Published", "--size", "32"), "--size: must stand with a space, has no effect"),
         (("space", "unireplknet_a", "extra"), "unexpected extra argument"),
     ],
 )
@@ -267,6 +271,25 @@ def test_published_networks_cost_what_the_released_code_costs(
     for form in ("train", "merged"):
         assert facts[f"meta_macs_{form}"] == facts[f"macs_{form}"]
         assert facts[f"fvcore_total_{form}"] > facts[f"macs_{form}"]
+
+
+def test_published_networks_are_listed_in_any_case_and_as_json(say: Say) -> None:
+    code, printed, _ = say("space", "PUBLISHED")
+    assert code == 0
+    assert re.search(r"^replknet_31b .* 79\.5M 15\.35G +83\.5 224$", printed, re.MULTILINE)
+    code, printed, _ = say("space", "published", "--json")
+    assert code == 0
+    assert len(json.loads(printed)) == 42
+
+
+def test_a_file_of_that_name_goes_before_the_list(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_space(tmp_path / "published", "stages:\n  - {depth: 1, width: 4, kernel: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    code, printed, _ = say("space", "published")
+    assert code == 0
+    assert printed.startswith("published: input 28x28x1")
 
 
 def test_space_describes_the_shipped_space(say: Say) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluators.cost import cost
-from runs.anchors import anchors
+from runs.anchors import anchors, random_draw
 from runs.history import History
 from runs.proposals import SAMPLERS, Proposer
 from runs.ranking import objectives_named
@@ -26,7 +27,9 @@ def measure(architecture: Architecture) -> Mapping[str, float]:
     return measures(cost(architecture, 4))
 
 
-def proposer(space: DesignSpace, *, sampler: str = "tpe", seed: int = 0) -> Proposer:
+def proposer(
+    space: DesignSpace, *, sampler: str = "tpe", seed: int = 0, first: list[Any] | None = None
+) -> Proposer:
     return Proposer(
         space,
         objectives_named(("accuracy", "macs")),
@@ -34,6 +37,7 @@ def proposer(space: DesignSpace, *, sampler: str = "tpe", seed: int = 0) -> Prop
         seed=seed,
         num_classes=4,
         measure=measure,
+        first=first,
     )
 
 
@@ -100,6 +104,34 @@ def test_published_shapes_are_among_the_anchors_of_the_shipped_space() -> None:
         and len(network.stages[1].dilations) == 5
         for network in found
     )
+
+
+def test_any_number_of_first_networks_comes_first_and_a_known_one_is_passed_over() -> None:
+    space = micro()
+    rng = np.random.default_rng(0)
+    first = [random_draw(space, lambda n: int(rng.integers(n))) for _ in range(12)]
+    distinct = list(dict.fromkeys(network.id for network, _ in first))
+    assert len(distinct) > 6
+    events, history = [], History()
+    source = proposer(space, first=first)
+    for number in range(len(distinct) + 1):
+        proposal = source.propose(number, history)
+        assert proposal is not None
+        found = proposal.architecture
+        event = {
+            "event": "asked",
+            "trial": number,
+            "role": proposal.role,
+            "id": found.id,
+            "seed": 1,
+            "architecture": found.to_json(),
+            **proposal.fields(),
+        }
+        events.append(event)
+        history.apply(event)
+    assert [event["id"] for event in events[:-1]] == distinct
+    assert {event["role"] for event in events[:-1]} == {"anchor"}
+    assert events[-1]["role"] == "search"
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

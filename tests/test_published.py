@@ -114,6 +114,12 @@ def test_figures_that_were_not_read_in_the_paper_say_so() -> None:
     assert second == ["replknet_b_25", "replknet_b_31"]
 
 
+def test_a_top_1_is_told_with_how_it_came_about() -> None:
+    assert NETWORKS["unireplknet_a"].text == "77 % at 224 px"
+    assert NETWORKS["replknet_xl"].text == "87.8 % at 320 px after MegData73M"
+    assert NETWORKS["replknet_b_31"].text == "83.07 % at 224 px in 120 epochs (second-hand)"
+
+
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_facts_are_plausible_and_name_their_source(network: Published) -> None:
     assert 75 < network.top1 < 90

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from runs import session
+from runs.anchors import first_networks
 from runs.forecast import forecast
 from runs.history import History
 from runs.images import COPY_NAME, decoded, lasting, read_copy
@@ -313,6 +314,39 @@ def test_a_rehearsal_plans_and_forecasts_and_writes_nothing(inputs: Inputs, tmp_
     assert "shapes: 96 / 40 / 40 images of 12x12x1, 4 classes" in lines[1]
     assert "50 trainings by tpe, objectives accuracy, macs, seed 3" in lines[3]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_says_what_is_trained_first_where_it_is_not_the_anchors(
+    inputs: Inputs,
+) -> None:
+    plan, _ = inputs.planned(budget=6, warm_start="published")
+    text = " ".join(" ".join(session.plan_lines(plan, Path("x"))).split())
+    assert (
+        "first 3 published networks, scaled to the space, as anchors, best published top-1 first; "
+        "of all 42: "
+    ) in text
+    assert "16 left out (block replknet 8, block convnext 5, block slak 3), " in text
+    assert "beyond half of the budget." in text
+    plan, _ = inputs.planned(warm_start="none")
+    assert "first     nothing beforehand" in "\n".join(session.plan_lines(plan, Path("x")))
+
+
+def test_a_search_begins_with_the_published_networks_that_its_plan_froze(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    plan, images = inputs.planned(budget=5, warm_start="published", workers=1)
+    out = tmp_path / "run"
+    session.begin(plan, images, out, quiet=True)
+    read = load_plan(out)
+    frozen = read.facts["warm_start"]["networks"]
+    resumed(out)
+    first = first_networks(read.space, read.settings.warm_start, read.facts["warm_start"])
+    assert [network.id for network, _ in first] == [told["id"] for told in frozen]
+    trials = list(History(read_events(out)).trials.values())
+    assert [trial.id for trial in trials[:2]] == [told["id"] for told in frozen]
+    assert [trial.role for trial in trials] == ["anchor", "anchor", "search", "search", "search"]
+    page = (out / "report.html").read_text()
+    assert f"{frozen[0]['id']} is unireplknet_xl (88 % at 384 px after ImageNet-22K" in page
 
 
 def test_names_that_would_steer_a_terminal_are_shown_as_text(inputs: Inputs) -> None:

@@ -59,6 +59,50 @@ def test_the_draws_reach_exactly_the_networks_of_the_census(seed: int) -> None:
     assert all(network == network.canonical for network in drawn if network)
 
 
+class Told:
+    """Stands in for a trial: answers as it was told."""
+
+    def __init__(self, answers: dict[str, int | float | str]) -> None:
+        self.left = dict(answers)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        assert self.left[name] in choices
+        return self.left.pop(name)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        assert self.left[name] in range(low, high + 1, 1 if log else step)
+        return int(self.left.pop(name))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        assert log or low <= float(self.left[name]) <= high
+        return float(self.left.pop(name))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_network_is_drawn_again_from_its_answers(seed: int) -> None:
+    space = random_space(seed, most=MOST)
+    for network in space.census.all():
+        told = Told(space.answers(network))
+        assert space.suggest(told).id == network.id
+        assert told.left == {}
+
+
+def test_answers_hold_the_numbers_of_ranges() -> None:
+    space = space_of(
+        "{depth: 1, width: {int: [4, 8], step: 2}, kernel: 3, ffn_ratio: {float: [1, 4]}}"
+    )
+    network = space.suggest(Told({"stages[0].width": 6, "stages[0].ffn_ratio": 2.5}))
+    assert space.answers(network) == {"stages[0].width": 6, "stages[0].ffn_ratio": 2.5}
+
+
+def test_a_network_of_another_space_has_no_answers() -> None:
+    space, other = (space_of(f"{{depth: 1, width: {width}, kernel: 3}}") for width in (4, 8))
+    with pytest.raises(ValueError, match=r"^[0-9a-f]{12}: must be a network of "):
+        space.answers(other.suggest(Told({})))
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_two_paths_through_the_axes_of_stages_never_lead_to_one_network(seed: int) -> None:
     # Shared axes may: what one of them changes can be undone by no stage using it.
