@@ -19,6 +19,7 @@ from builders import Network, build_network
 from evaluators.densities import (
     SHAPE_RULES,
     SparsityInit,
+    initial_densities,
     maskable_weights,
     snip_densities,
     snip_scores,
@@ -77,8 +78,9 @@ class DynamicSparsity:
 
         Args:
             network: changed in place; on the device where it will be trained.
-            densities: share of each weight that stays; see `initial_densities`. A network that
-                was trained sparsely before has found its places, and keeps its zeros instead.
+            densities: share of each weight that stays, by the names of `maskable_weights`; those
+                without a name here stay dense. A network that was trained sparsely before has
+                found its places: it keeps the zeros that it has instead.
             steps: optimiser steps of the training.
             updates: how often masks change, evenly over the training and never at its end.
             prune_rate: p at the start.
@@ -87,7 +89,7 @@ class DynamicSparsity:
         self._steps, self._updates, self._first_rate = steps, updates, prune_rate
         self._done = 0
         self._draw = torch.Generator().manual_seed(seed)
-        weights = maskable_weights(network)
+        weights = {n: w for n, w in maskable_weights(network).items() if n in densities}
         goes_on = _is_sparse(weights, densities)
         # Each weight with its mask, 1 where active, of the same type and memory layout.
         self._masks: list[tuple[nn.Parameter, Tensor]] = []
@@ -128,8 +130,10 @@ class DynamicSparsity:
 
     def _move(self, weight: Tensor, mask: Tensor) -> None:
         """Prune the smallest weights, and open as many places drawn from all zeros."""
-        # A copy or a view, by the memory layout; in the order of the shape either way.
-        values, flat = weight.flatten(), mask.flatten()
+        # Copies in the order of the shape, whatever the memory layout.
+        values, flat = (
+            t.clone(memory_format=torch.contiguous_format).view(-1) for t in (weight, mask)
+        )
         active = flat.nonzero().squeeze(1)
         count = math.ceil(self.rate * len(active))
         smallest = values[active].abs().topk(count, largest=False, sorted=False).indices
@@ -143,6 +147,42 @@ class DynamicSparsity:
     def _chosen(self, among: int, count: int) -> Tensor:
         """Draw so many different numbers below `among`."""
         return torch.randperm(among, generator=self._draw)[:count]
+
+
+def drawn_masks(
+    network: nn.Module,
+    images_BCHW: Tensor,
+    labels_B: Tensor,
+    *,
+    method: SparsityInit,
+    steps: int,
+    updates: int,
+    prune_rate: float,
+    seed: int,
+) -> DynamicSparsity:
+    """Draw the masks that the network's architecture asks for by its `weights_sparsity`.
+
+    A network without one, or without an architecture, is dense: its masks do nothing.
+
+    Args:
+        network: changed in place; on the device where it will be trained.
+        images_BCHW: a training batch.
+        labels_B: its classes.
+        method: what decides how dense each weight is.
+        steps: see `DynamicSparsity`, as for the rest.
+        updates: see there.
+        prune_rate: see there.
+        seed: see there.
+    """
+    sparsity = getattr(getattr(network, "architecture", None), "weights_sparsity", 0)
+    densities: dict[str, float] = {}
+    if sparsity:
+        densities = initial_densities(
+            network, sparsity, method=method, images_BCHW=images_BCHW, labels_B=labels_B
+        )
+    return DynamicSparsity(
+        network, densities, steps=steps, updates=updates, prune_rate=prune_rate, seed=seed
+    )
 
 
 def sparse_cost(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluators.batches import Augmenter, Normaliser
+from evaluators.densities import SPARSITY_INITS, SparsityInit
 from evaluators.images import ImageData, Split
+from evaluators.sparsity import drawn_masks
 from search_space.errors import RunError
 
 # Shapes: B batch, H height, W width, C channels; uint8 pixels lie as BHWC, networks read BCHW.
@@ -58,6 +61,21 @@ class Recipe:
     """Whether half of the training images are mirrored left to right."""
     recalibration_batches: int = 20
     """Batches over which batch norm statistics are averaged anew before an evaluation; 0: not."""
+    sparsity_init: SparsityInit = "snip"
+    """How a network with `weights_sparsity` shares out its zeros: snip, erk or uniform.
+
+    Neither this nor the next two act on a dense network.
+    """
+    prune_rate: float = 0.3
+    """Share of the active weights that the first update of the masks moves; falls to 0.005 as a
+    half cosine. Published: 0.5 for SLaK-T, 0.3 for S and B; 0 keeps the first masks."""
+    mask_updates: int = 50
+    """Updates of the masks, evenly over the steps, however many these are.
+
+    Published trainings of 93,600 steps made 46 (SLaK-T) and 936. On a SLaK of 104 thousand weights
+    and these defaults (mean validation cross-entropy of two seeds, nats) none gave 1.00, 20 0.99
+    and 60 0.96; without sparsity it gave 0.88.
+    """
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained.
@@ -74,6 +92,9 @@ class Recipe:
             "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
             "shift": (self.shift >= 0, "0 or more"),
             "recalibration_batches": (self.recalibration_batches >= 0, "0 or more"),
+            "sparsity_init": (self.sparsity_init in SPARSITY_INITS, "snip, erk or uniform"),
+            "prune_rate": (0 <= self.prune_rate <= 1, "a share in [0, 1]"),
+            "mask_updates": (self.mask_updates >= 0, "0 or more"),
         }
         for name, (holds, rule) in checks.items():
             if not holds:
@@ -125,6 +146,9 @@ def train_briefly(
     in bfloat16. With one thread on the CPU, the same weights, data, recipe and seed give the same
     result bit for bit, whatever ran before in the process. The caller's random state is left alone.
 
+    Where the network's architecture asks for `weights_sparsity`, that share of its weights is zero
+    from before the first step to the end (see `evaluators.sparsity`); SNIP reads the first batch.
+
     Args:
         network: maps (B, C, H, W) to logits (B, classes); moved to the device, channels last.
         data: as the network reads it (see `matched`).
@@ -160,13 +184,24 @@ def train_briefly(
     every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
     accuracy = val_loss = math.nan
     with _own_randomness(seed, device):
+        first = next(batches)
+        masks = drawn_masks(
+            network,
+            *first,
+            method=recipe.sparsity_init,
+            steps=total,
+            updates=recipe.mask_updates,
+            prune_rate=recipe.prune_rate,
+            seed=seed,
+        )
         network.train()
-        for step in range(1, total + 1):
+        for step, batch in zip(range(1, total + 1), chain([first], batches), strict=False):
             with watch.paused():
                 between_steps()
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
-            losses.append(_step(network, optimiser, *next(batches), recipe.label_smoothing))
+            losses.append(_step(network, optimiser, *batch, recipe.label_smoothing))
+            masks.step()
             # A rest shorter than half an interval joins the last report.
             due = step == total or (step % every == 0 and total - step > every // 2)
             # Reading a loss makes a GPU wait, so there it is read only where it is reported.

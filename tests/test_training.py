@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from builders import build_network, merge_network
+from builders import Network, build_network, merge_network
 from evaluators.data import load_data
+from evaluators.densities import SparsityInit, maskable_weights
 from evaluators.images import ImageData, Split
 from evaluators.training import (
     Recipe,
@@ -135,6 +136,88 @@ def test_a_real_network_trains_and_its_merged_form_evaluates_the_same(few: Image
     assert merged.val_loss == pytest.approx(plain.val_loss, rel=1e-5)
 
 
+# ---- sparsity
+
+
+def sparse_slak(seed: int = 0) -> Network:
+    row = Stage(depth=2, width=8, kernel=7, placement="LS", strip=5, layer_scale=1e-6)
+    torch.manual_seed(seed)
+    return build_network(
+        Architecture(
+            size=(28, 28),
+            channels=1,
+            block="slak",
+            stem=Stem(kind="patchify", stride=4),
+            weights_sparsity=0.4,
+            stages=(row,),
+        ),
+        10,
+    )
+
+
+def share_of_zeros(network: nn.Module) -> float:
+    weights = maskable_weights(network).values()
+    return 1 - sum(int(w.count_nonzero()) for w in weights) / sum(w.numel() for w in weights)
+
+
+@pytest.mark.parametrize("method", ["snip", "erk", "uniform"])
+def test_a_sparse_network_learns_and_ends_as_sparse_as_was_asked(
+    few: ImageData, method: SparsityInit
+) -> None:
+    network = sparse_slak()
+    recipe = Recipe(epochs=3, sparsity_init=method, mask_updates=5)
+    done = train_briefly(network, few, recipe=recipe, seed=0, merge=merge_network)
+    assert done.state == "complete"
+    assert done.curve[-1][1] < done.curve[0][1]
+    # A weight that SNIP finds all but dense stays dense.
+    assert share_of_zeros(network) == pytest.approx(0.4, abs=0.005)
+
+
+def test_a_sparse_training_gives_the_same_bits_whatever_ran_before(few: ImageData) -> None:
+    recipe = Recipe(epochs=1, mask_updates=3)
+    one, other = sparse_slak(), sparse_slak()
+    first = train_briefly(one, few, recipe=recipe, seed=4)
+    torch.manual_seed(77)
+    torch.randn(1001)
+    second = train_briefly(other, few, recipe=recipe, seed=4)
+    assert without_time(first) == without_time(second)
+    assert same_weights(one, other)
+
+
+def test_another_seed_draws_other_masks(few: ImageData) -> None:
+    one, other = sparse_slak(), sparse_slak()
+    for network, seed in ((one, 0), (other, 1)):
+        train_briefly(network, few, recipe=Recipe(epochs=1), seed=seed)
+    for name, weight in maskable_weights(one).items():
+        zeros = weight == 0
+        if 0.2 < float(zeros.double().mean()) < 0.8:
+            assert not torch.equal(zeros, maskable_weights(other)[name] == 0), name
+
+
+def test_a_sparse_training_that_goes_on_stays_as_sparse(few: ImageData) -> None:
+    network = sparse_slak()
+    train_briefly(network, few, recipe=Recipe(epochs=1), seed=0)
+    before = {name: weight == 0 for name, weight in maskable_weights(network).items()}
+    train_briefly(network, few, recipe=Recipe(epochs=1, mask_updates=0), seed=1)
+    assert all(
+        torch.equal(weight == 0, before[name]) for name, weight in maskable_weights(network).items()
+    )
+
+
+def test_sparsity_settings_do_not_act_on_a_dense_network(few: ImageData) -> None:
+    first, one = trained(few)
+    second, other = trained(few, sparsity_init="erk", prune_rate=0.9, mask_updates=2)
+    assert without_time(first) == without_time(second)
+    assert same_weights(one, other)
+
+
+def test_a_sparse_network_that_is_not_finite_is_diverged(few: ImageData) -> None:
+    network = sparse_slak()
+    torch.nn.init.constant_(network.get_parameter("head.classify.weight"), math.nan)
+    done = train_briefly(network, few, recipe=Recipe(epochs=1), seed=0)
+    assert (done.state, done.steps) == ("diverged", 1)
+
+
 # ---- divergence
 
 
@@ -247,6 +330,13 @@ def test_steps_come_from_whole_batches_and_fractional_epochs(
         ({"warmup": 1.0}, r"^recipe: warmup: must be a share in \[0, 1\)"),
         ({"shift": -1}, r"^recipe: shift: must be 0 or more"),
         ({"recalibration_batches": -1}, r"^recipe: recalibration_batches: must be 0 or more"),
+        (
+            {"sparsity_init": "grow"},
+            r"^recipe: sparsity_init: must be snip, erk or uniform, got 'g",
+        ),
+        ({"prune_rate": 1.5}, r"^recipe: prune_rate: must be a share in \[0, 1\], got 1.5"),
+        ({"prune_rate": math.nan}, r"^recipe: prune_rate: must be a share"),
+        ({"mask_updates": -1}, r"^recipe: mask_updates: must be 0 or more"),
     ],
 )
 def test_a_recipe_that_cannot_train_is_refused(changes: dict[str, Any], said: str) -> None:
