@@ -27,6 +27,8 @@ from search_space.traits import Made, TraitSet, axis_values
 
 Distance = tuple[float, ...]
 """What differs, the weightiest first: the first entry that is not equal decides."""
+Measure = Callable[[Made], Distance]
+"""Tells how far a value of a trait is from what is looked for."""
 
 STAGES = {1: (2,), 2: (0, 2), 3: (0, 1, 2), 4: (0, 1, 2, 3)}
 """For a number of stages: which of the four published ones stand in them.
@@ -193,17 +195,17 @@ def _closest(traits: TraitSet, targets: Sequence[Target]) -> tuple[Made, ...]:
 
     With axes that the stages share, the assignment is taken whose distances add up to the least.
     """
-    distance = _DISTANCES[traits.trait.keys[0]]
+    measures = [_MEASURES[traits.trait.keys[0]](target) for target in targets]
     known: list[dict[Made, Distance]] = [{} for _ in targets]
     best: tuple[list[float], tuple[Made, ...]] | None = None
     for s in range(len(traits.tuples)):
         column, total = [], list[float]()
-        for target, rows, seen in zip(targets, traits.rows, known, strict=True):
+        for measure, rows, seen in zip(measures, traits.rows, known, strict=True):
             # The order of the axes decides between equals, so that a resumed run finds the same.
             options = dict.fromkeys(made for made in rows[s].values() if made is not None)
             for made in options:
                 if made not in seen:
-                    seen[made] = distance(target, made)
+                    seen[made] = measure(made)
             if not options:
                 break
             column.append(min(options, key=seen.__getitem__))
@@ -216,48 +218,56 @@ def _closest(traits: TraitSet, targets: Sequence[Target]) -> tuple[Made, ...]:
     return best[1]
 
 
-def _number(key: str) -> Callable[[Target, Made], Distance]:
-    def distance(target: Target, made: Made) -> Distance:
+def _number(key: str) -> Callable[[Target], Measure]:
+    """Compare numbers by their ratio; without layer scale is furthest from any."""
+
+    def measure_for(target: Target) -> Measure:
         wanted = target.number(key)
-        found = _within(made[0], wanted)
-        if not found or not wanted:
-            return (float(found != wanted), 0.0)
-        return (0.0, abs(math.log(found / wanted)))
 
-    return distance
+        def measure(made: Made) -> Distance:
+            found = _within(made[0], wanted)
+            if not found or not wanted:
+                return (float(found != wanted), 0.0)
+            return (0.0, abs(math.log(found / wanted)))
+
+        return measure
+
+    return measure_for
 
 
-def _pattern(target: Target, made: Made) -> Distance:
+def _pattern(target: Target) -> Measure:
     """Compare depth, kernel, placement, branches, and what else runs beside a large kernel."""
-    depth, kernel, letters, branches, small, strip = made
-    published = replace(
-        target.stage, depth=depth, placement=expanded(target.stage.placement, depth)
-    )
-    wanted = canonical_stage(published, side=target.side, block=target.block)
-    missed = sum(a != b for a, b in zip(letters, wanted.placement, strict=True))
-    beside = (
-        paper_branches(kernel)
-        if target.is_paper
-        else cropped_branches(target.stage.dilations, target.side)
-    )
-    return (
-        abs(depth - target.depth),
-        abs(kernel - wanted.kernel),
-        missed,
-        _unlike(branches, beside) if "L" in letters else 0,
-        abs((small or 0) - (wanted.small_kernel or 0)),
-        abs((strip or 0) - (wanted.strip or 0)),
-    )
+    stages: dict[int, Stage] = {}
+    branches = cropped_branches(target.stage.dilations, target.side)
+
+    def measure(made: Made) -> Distance:
+        depth, kernel, letters, beside, small, strip = made
+        if depth not in stages:
+            placement = expanded(target.stage.placement, depth)
+            stage = replace(target.stage, depth=depth, placement=placement)
+            stages[depth] = canonical_stage(stage, side=target.side, block=target.block)
+        wanted = stages[depth]
+        published = paper_branches(kernel) if target.is_paper else branches
+        return (
+            abs(depth - target.depth),
+            abs(kernel - wanted.kernel),
+            sum(a != b for a, b in zip(letters, wanted.placement, strict=True)),
+            _unlike(beside, published) if "L" in letters else 0,
+            abs((small or 0) - (wanted.small_kernel or 0)),
+            abs((strip or 0) - (wanted.strip or 0)),
+        )
+
+    return measure
 
 
-def _structure(target: Target, made: Made) -> Distance:
+def _structure(target: Target) -> Measure:
     """Compare structures: the same one, else none, else the first of the table."""
-    structure, se_ratio = made
-    rank = 0 if structure == target.stage.structure else 1 + STRUCTURES.index(structure)
-    return (rank, abs(se_ratio - target.stage.se_ratio))
+    wanted, ratio = target.stage.structure, target.stage.se_ratio
+    ranks = {name: 1 + place for place, name in enumerate(STRUCTURES)} | {wanted: 0}
+    return lambda made: (ranks[made[0]], abs(made[1] - ratio))
 
 
-_DISTANCES: dict[str, Callable[[Target, Made], Distance]] = {
+_MEASURES: dict[str, Callable[[Target], Measure]] = {
     "width": _number("width"),
     "depth": _pattern,
     "ffn_ratio": _number("ffn_ratio"),
@@ -265,7 +275,7 @@ _DISTANCES: dict[str, Callable[[Target, Made], Distance]] = {
     "layer_scale": _number("layer_scale"),
     "dw_ratio": _number("dw_ratio"),
 }
-"""How far a value of a trait is from the target, by the first key of the trait."""
+"""Measures of the distance between a value of a trait and a target, by the trait's first key."""
 
 
 def _within(value: float | FloatRange, wanted: float) -> float:
