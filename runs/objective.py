@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from builders import build_network, merge_network
 from evaluators.images import ImageData, Split
 from evaluators.latency import measure_latency
+from evaluators.sparsity import trained_sparse_cost
 from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
 from runs.images import DataSource
 from runs.locks import QuietLock
@@ -104,7 +105,8 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     """Train one network and save its weights.
 
     Returns:
-        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`.
+        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`; of a
+        sparse network that is complete `params_nonzero` and `macs_nonzero` of the training form.
 
     Raises:
         ArithmeticError: the merged network is not equal to the trained one.
@@ -129,12 +131,16 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
             merge=merge_network,
         )
     merge_error = None
+    counted = {}
     if trained.state == "complete":
         merge_error = merge_difference(network.cpu(), _two_images(data))
         if not merge_error <= MERGE_TOLERANCE:
             raise ArithmeticError(
                 f"the merged network differs by {merge_error:.1e} in float64, a bug: report it"
             )
+        if job.architecture.weights_sparsity:
+            sparse = trained_sparse_cost(network, data.num_classes)
+            counted = {"params_nonzero": sparse.params_nonzero, "macs_nonzero": sparse.macs_nonzero}
         if job.weights is not None:
             save_weights(network, Path(job.weights))
     return {
@@ -143,6 +149,7 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
         "val_loss": trained.val_loss,
         "steps": trained.steps,
         "merge_error": merge_error,
+        **counted,
         "curve": [list(point) for point in trained.curve],
         "train_seconds": round(trained.seconds, 3),
         "seconds": round(time.monotonic() - begin, 3),
@@ -208,7 +215,12 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
     data = replace(data, val=val)
     steps = job.recipe.steps(len(data.train))
     few, more = (
-        replace(job.recipe, epochs=n * job.recipe.epochs / steps, recalibration_batches=0)
+        replace(
+            job.recipe,
+            epochs=n * job.recipe.epochs / steps,
+            recalibration_batches=0,
+            mask_updates=round(n * job.recipe.mask_updates / steps),
+        )
         for n in TIMED_STEPS
     )
     seconds = []

@@ -26,7 +26,7 @@ COLUMNS = (
 
 MORE_COLUMNS = (
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "separable"),
-    *("params_train", "macs_train", "activations"),
+    *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
     *("kernels", "depths", "widths", "structures"),
 )
 """Further columns, after the contract; what a row brings beyond them follows in its own order."""
@@ -34,7 +34,7 @@ MORE_COLUMNS = (
 _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "widths"}
 _TEXT |= {"structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
-_WHOLE |= {"activations"}
+_WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from evaluators.training import Recipe
 from runs.plan import (
     Plan,
     Settings,
@@ -60,6 +61,19 @@ def test_constraints_odd_names_and_missing_names_come_back(
     inputs: Inputs, tmp_path: Path, text: str
 ) -> None:
     assert_round_trip(inputs.planned(text=text)[0], tmp_path)
+
+
+def test_a_sparse_recipe_comes_back(inputs: Inputs, tmp_path: Path) -> None:
+    recipe = Recipe(sparsity_init="erk", prune_rate=0.5, mask_updates=7)
+    assert_round_trip(inputs.planned(recipe=recipe)[0], tmp_path)
+
+
+def test_a_plan_from_before_sparsity_gets_the_defaults(plan: Plan, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(plan.document()))
+    for key in ("sparsity_init", "prune_rate", "mask_updates"):
+        del document["recipe"][key]
+    restore_plan(document, tmp_path)
+    assert load_plan(tmp_path).recipe == plan.recipe
 
 
 def test_words_that_no_terminal_shows_come_back(plan: Plan, tmp_path: Path) -> None:

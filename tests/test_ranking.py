@@ -51,6 +51,13 @@ def test_the_columns_are_the_contract_in_its_order() -> None:
     assert frame.columns[-1] == "extra"
 
 
+def test_only_sparse_networks_have_counts_of_what_is_not_zero() -> None:
+    sparse = trial(1, 0.5, 1.0, params_nonzero=600, macs_nonzero=7000)
+    frame = trials_frame([trial(0, 0.5, 1.0), sparse])
+    text = frame[["trial", "params_nonzero", "macs_nonzero"]].to_csv(index=False)
+    assert text.splitlines() == ["trial,params_nonzero,macs_nonzero", "0,,", "1,600,7000"]
+
+
 def test_a_frame_of_no_trials_has_every_column_and_ranks() -> None:
     frame = rank(trials_frame([]), BOTH)
     assert len(frame) == 0

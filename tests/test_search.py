@@ -3,16 +3,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from runs.history import History
 from runs.jobs import JobKey, undisturbed
 from runs.plan import Plan
+from runs.ranking import trials_frame
 from runs.records import Event, Records, read_events
 from runs.search import Search
 from runs.workers import Finished, Job, Pool, PoolEvent, Started
@@ -83,6 +86,28 @@ def test_a_trial_is_on_the_disk_before_it_is_begun_and_its_weights_before_it_is_
     assert done["merge_error"] <= 1e-9
     assert done["latency_low_ms"] <= done["latency_ms"] <= done["latency_high_ms"]
     assert done["params"] < done["params_train"]
+
+
+def test_a_sparse_network_is_recorded_with_what_is_not_zero(
+    inputs: Inputs, records: Records
+) -> None:
+    text = """
+        name: sparse
+        block: slak
+        weights_sparsity: {choice: [0, 0.4]}
+        stem: {kind: patchify, stride: 2}
+        stages: [{depth: 1, width: 8, kernel: 7, strip: 5, layer_scale: 1e-6}]
+        """
+    plan, _ = inputs.planned(text=textwrap.dedent(text), budget=2)
+    history = searched(plan, records)
+    for row in trials_frame(history.rows()).to_dict("records"):
+        if 'weights_sparsity":0.4' in row["architecture"]:
+            assert 0.6 * row["params_train"] < row["params_nonzero"] < row["params_train"]
+            assert 0 < row["macs_nonzero"] < row["macs_train"]
+        else:
+            assert pd.isna(row["params_nonzero"])
+            assert pd.isna(row["macs_nonzero"])
+    assert trials_frame(history.rows())["params_nonzero"].count() == 1
 
 
 def test_where_the_time_went_adds_up(plan: Plan, records: Records) -> None:
