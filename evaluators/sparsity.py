@@ -59,8 +59,8 @@ class DynamicSparsity:
     """The masks of one training.
 
     After every optimiser step, weights outside their mask are zero. A few times a training each
-    mask drops the share p of its weights of least magnitude, and as many others are drawn at random
-    from its zeros. p falls from `prune_rate` as a half cosine over the steps. The moments of the
+    mask drops the share p of its weights of least magnitude, and as many are drawn at random from its
+    zeros and start at zero, those dropped a moment ago among them. p falls from `prune_rate` as a half cosine over the steps. The moments of the
     optimiser are left alone, as published: a weight comes back with those it had.
     """
 
