@@ -58,10 +58,11 @@ class SparseCost:
 class DynamicSparsity:
     """The masks of one training.
 
-    After every optimiser step, weights outside their mask are zero. A few times a training each
-    mask drops the share p of its weights of least magnitude, and as many are drawn at random from its
-    zeros and start at zero, those dropped a moment ago among them. p falls from `prune_rate` as a half cosine over the steps. The moments of the
-    optimiser are left alone, as published: a weight comes back with those it had.
+    After every optimiser step, weights outside their mask are zero. Some times a training each mask
+    drops the share p of its weights of least magnitude; as many are drawn at random from its zeros,
+    those dropped a moment ago among them, and start at zero. p falls from `prune_rate` as a half
+    cosine over the steps. The moments of the optimiser are left alone, as published: a weight comes
+    back with those it had.
     """
 
     def __init__(
