@@ -233,9 +233,9 @@ def _official_key(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def _cause(error: Exception) -> str:
-    """Give an error in one line."""
+    """Give the first sentence of an error."""
     text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return text.splitlines()[0].split(". ")[0].rstrip(".") if text else type(error).__name__
 
 
 def _more(keys: list[str]) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from builders import Network, build_network, merge_network
+from builders import Network, build_network, load_official, merge_network
 from builders.network import published_network
 from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.counting import Counted, count, meta_macs, num_params
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
+from evaluators.sparsity import sparse_cost
 from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
@@ -109,6 +110,7 @@ def profiled(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     classes: int | None = None,
+    weights: str | None = None,
     latency_device: str | None = None,
     batch_size: int = 1,
 ) -> dict[str, Any]:
@@ -119,18 +121,27 @@ def profiled(
         size: input in pixels instead of the network's own.
         channels: colours of the input instead of the network's own.
         classes: outputs of the classifier; 1000 where nothing else is known.
+        weights: an official checkpoint of the network, to be read and merged; see `load_official`.
         latency_device: where to measure the merged network; None measures nothing.
         batch_size: images of a measured batch.
 
     Returns:
         Parameters and MACs in closed form, fvcore's totals and what it could not count, torch's
-        count on the meta device, dead taps, compliance, and the latency where it was asked for.
+        count on the meta device, dead taps and compliance; where the network is sparse, what its
+        zeros leave; latency and what the weights are where they were asked for.
 
     Raises:
         ReplkError: there is no such network, or it does not fit the input.
     """
     network, known_classes = find_network(name)
     network = replace(network, size=size or network.size, channels=channels or network.channels)
+    loaded = load_official(weights, name) if weights is not None else None
+    if loaded is not None:
+        known_classes = loaded.state_dict()["head.classify.bias"].numel()
+    if classes is not None and loaded is not None and classes != known_classes:
+        raise RunError(
+            f"--classes: must be {known_classes}, as the weights have, got {classes}; leave it out"
+        )
     classes = classes or known_classes
     counted = cost(network, classes)
     with torch.device("meta"):
@@ -157,6 +168,11 @@ def profiled(
         "dead_taps": network.dead_taps,
         "compliance": {"s1": scores.s1, "s2": scores.s2, "s3": scores.s3, "s4": scores.s4},
     }
+    if network.weights_sparsity:
+        sparse = sparse_cost(network, classes)
+        facts["params_nonzero"], facts["macs_nonzero"] = sparse.params_nonzero, sparse.macs_nonzero
+    if loaded is not None:
+        facts["weights"] = _weights_facts(loaded, source=str(weights))
     if latency_device is not None:
         facts["latency"] = _latency(
             network, classes, device=resolved_device(latency_device), batch_size=batch_size
@@ -193,6 +209,17 @@ def profile_page(facts: dict[str, Any]) -> str:
         f"dead taps    {facts['dead_taps']:,} a channel, beyond every pixel of their map",
         f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
     ]
+    if "params_nonzero" in facts:
+        lines.append(
+            f"not zero     {facts['params_nonzero']:,} parameters of the training form, and "
+            f"{facts['macs_nonzero']:,} MACs weighted by density (SNIP)"
+        )
+    if "weights" in facts:
+        read = facts["weights"]
+        lines += [
+            f"weights      {read['source']}: {read['dtype']}, {read['params_nonzero']:,} not zero;",
+            f"             merged, the logits differ by {read['merge_difference']:.0e} in float64",
+        ]
     if "latency" in facts:
         measured = facts["latency"]
         low, high = measured["low_ms"], measured["high_ms"]
@@ -220,6 +247,29 @@ def find_network(name: str) -> tuple[Architecture, int]:
             )
         return found[path.name], load_plan(path.parent).num_classes
     return load_architecture(name), PUBLISHED_CLASSES
+
+
+def _weights_facts(network: Network, *, source: str) -> dict[str, Any]:
+    """Say what weights a network has, and how far merging moves its logits on two random images."""
+    dtype = next(network.parameters()).dtype
+    nonzero = sum(int(parameter.count_nonzero()) for parameter in network.parameters())
+    architecture, double = network.architecture, network.double()
+    images = torch.randn(
+        2,
+        architecture.channels,
+        *architecture.size,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(0),
+    )
+    with torch.inference_mode():
+        expected = double(images)
+        difference = (merge_network(double)(images) - expected).abs().max() / expected.abs().max()
+    return {
+        "source": source,
+        "dtype": str(dtype).removeprefix("torch."),
+        "params_nonzero": nonzero,
+        "merge_difference": float(difference),
+    }
 
 
 def _counted_forms(trained: Network) -> dict[str, Counted]:

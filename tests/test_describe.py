@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from builders import build_network, official_state_dict
 from runs.describe import find_network, profile_page, profiled, space_page
 from search_space.errors import ReplkError, RunError, SpaceError
+from search_space.yaml_io import load_architecture
 from tests.micro import SPACE, write_space
 
 pytest_plugins = ["tests.micro_fixtures"]
@@ -50,6 +53,49 @@ def test_a_profile_is_plain_json_and_a_page_with_every_number(smallest: dict[str
         assert number in page
     assert "S4 NA" in page
     assert max(map(len, page.splitlines())) <= 100
+
+
+def test_replknet_is_counted_in_three_forms() -> None:
+    facts = profiled("replknet_31b")
+    assert facts["params_train"] == 79_864_168
+    assert facts["params_merged"] == 79_527_272
+    assert facts["params_inference"] == 79_388_776
+    assert facts["macs_merged"] == facts["meta_macs_merged"] == 15_353_525_248
+    # The official network is counted 50,176 higher: its pooling is an operator that fvcore knows.
+    assert facts["fvcore_total_train"] == 15_513_787_392
+    assert facts["fvcore_total_merged"] == 15_423_570_944
+    page = profile_page(facts)
+    for number in ("79,864,168", "79,527,272", "79,388,776"):
+        assert number in page
+
+
+def test_a_sparse_network_is_counted_without_its_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.yaml"
+    path.write_text(
+        "input: {channels: 3, size: 32}\nblock: slak\nstages: [{depth: 2, width: 16, kernel: 13}]\n"
+        "weights_sparsity: 0.5\n"
+    )
+    facts = profiled(str(path), classes=10)
+    assert facts["params_nonzero"] < 0.6 * facts["params_train"]
+    assert 0 < facts["macs_nonzero"] < facts["macs_train"]
+    assert f"{facts['params_nonzero']:,} parameters of the training form" in profile_page(facts)
+
+
+def test_official_weights_are_read_and_merged(tmp_path: Path) -> None:
+    network = build_network(load_architecture("unireplknet_a"), 7)
+    torch.nn.init.zeros_(network.head.classify.bias)
+    path = tmp_path / "weights.pth"
+    torch.save(official_state_dict(network), path)
+
+    facts = profiled("unireplknet_a", size=(64, 64), weights=str(path))
+
+    assert facts["classes"] == 7
+    assert facts["weights"]["dtype"] == "float32"
+    assert facts["weights"]["params_nonzero"] < facts["params_train"]
+    assert facts["weights"]["merge_difference"] < 1e-12
+    assert str(path) in profile_page(facts)
+    with pytest.raises(RunError, match=r"^--classes: must be 7, as the weights have, got 8"):
+        profiled("unireplknet_a", classes=8, weights=str(path))
 
 
 def test_input_and_classes_can_be_others() -> None:
