@@ -3,6 +3,7 @@
 from builders.backbone import Backbone, build_backbone, features_only
 from builders.checkpoints import load_official, official_state_dict
 from builders.network import Network, build_network, merge_network
+from builders.timm_registry import register_timm
 
 __all__ = [
     "Backbone",
@@ -13,4 +14,5 @@ __all__ = [
     "load_official",
     "merge_network",
     "official_state_dict",
+    "register_timm",
 ]

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import copy
+from abc import abstractmethod
+
 from torch import Tensor, nn
 
 from builders.layers import EPS, Mergeable, fold_before, like
 from builders.parts import PartCost, Row, same_cost, torch_default
 
 
-class PoolNormHead(nn.Module):
-    """y = W LN(mean over the map (x)) + b: (B, C, H, W) to (B, classes)."""
+class Head(nn.Module):
+    """y = classify(pooled(x)): (B, C, H, W) to (B, classes)."""
+
+    classify: nn.Module
+    """The linear layer, or the identity where the pooled channels are wanted."""
+
+    @abstractmethod
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Give one number a channel, (B, C)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Give one logit a class."""
+        y_BN: Tensor = self.classify(self.pooled(x_BCHW))
+        return y_BN
+
+
+class PoolNormHead(Head):
+    """y = W LN(mean over the map (x)) + b."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.classify = nn.Linear(width, num_classes)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Give one logit a class."""
-        y_BN: Tensor = self.classify(self.norm(x_BCHW.mean(dim=(2, 3))))
-        return y_BN
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Pool, then normalise."""
+        y_BC: Tensor = self.norm(x_BCHW.mean(dim=(2, 3)))
+        return y_BC
 
 
 def pool_norm_cost(width: int, num_classes: int) -> PartCost:
@@ -28,8 +47,8 @@ def pool_norm_cost(width: int, num_classes: int) -> PartCost:
     return same_cost(macs + num_classes + 2 * width, macs, num_classes)
 
 
-class NormPoolHead(Mergeable):
-    """y = W mean over the map (BN(x)) + b: (B, C, H, W) to (B, classes).
+class NormPoolHead(Head, Mergeable):
+    """y = W mean over the map (BN(x)) + b.
 
     Source: RepLKNet, arXiv 2203.06717, official code.
     """
@@ -39,29 +58,29 @@ class NormPoolHead(Mergeable):
         self.norm = nn.BatchNorm2d(width)
         self.classify = nn.Linear(width, num_classes)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Give one logit a class."""
-        y_BN: Tensor = self.classify(self.norm(x_BCHW).mean(dim=(2, 3)))
-        return y_BN
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Normalise, then pool."""
+        y_BCHW: Tensor = self.norm(x_BCHW)
+        return y_BCHW.mean(dim=(2, 3))
 
     def merged(self) -> nn.Module:
         """Give pooling and the linear layer with the norm inside: pooling is linear."""
-        return PoolHead(
-            like(self.classify, *fold_before(self.classify.weight, self.classify.bias, self.norm))
-        )
+        linear = self.classify
+        if not isinstance(linear, nn.Linear):
+            return copy.deepcopy(self)  # nothing that could take the norm
+        return PoolHead(like(linear, *fold_before(linear.weight, linear.bias, self.norm)))
 
 
-class PoolHead(nn.Module):
+class PoolHead(Head):
     """y = W mean over the map (x) + b."""
 
-    def __init__(self, classify: nn.Linear) -> None:
+    def __init__(self, classify: nn.Module) -> None:
         super().__init__()
         self.classify = classify
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Give one logit a class."""
-        y_BN: Tensor = self.classify(x_BCHW.mean(dim=(2, 3)))
-        return y_BN
+    def pooled(self, x_BCHW: Tensor) -> Tensor:
+        """Pool."""
+        return x_BCHW.mean(dim=(2, 3))
 
 
 def norm_pool_cost(width: int, num_classes: int) -> PartCost:

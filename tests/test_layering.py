@@ -19,11 +19,12 @@ ROOMS = ("search_space", "builders", "evaluators", "runs")
 ONLY_IN = {
     "fvcore": {"evaluators/counting.py"},
     "jinja2": {"runs/report.py"},
-    "matplotlib": {"runs/figures.py"},
+    "matplotlib": {"runs/figures.py", "runs/field_figure.py"},
     "moocore": {"runs/ranking.py"},
     "plotly": set(),
     "ray": {"runs/ray_backend.py"},
     "sklearn": {"evaluators/baseline.py"},
+    "timm": {"builders/timm_registry.py"},
     "torchvision": {"evaluators/data.py"},
 }
 MAY_PRINT = {"runs/cli.py", "runs/console.py"}
