@@ -31,6 +31,9 @@ RANKED_SHOWN = 15
 """Rows of the ranking at the end."""
 PLAIN_WIDTH = 160
 """Columns where there is no terminal."""
+LEFT = ("id", "kernels", "widths", "structure", "block")
+"""Columns of words in a table of networks."""
+
 NARROW_OMITS = ("val loss", "MMACs", "widths", "S1..S4")
 """What a narrower terminal leaves to the files."""
 WIDE = 130
@@ -279,12 +282,14 @@ def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
         "structure": lambda row: row["structures"],
         "S1..S4": lambda row: " ".join(_text(row[f"s{i}"], ".1f") for i in range(1, 5)),
     }
+    if frame["block"].nunique() > 1:
+        columns["block"] = lambda row: row["block"]
     if not wide:
         columns = {name: cell for name, cell in columns.items() if name not in NARROW_OMITS}
     for name in columns:
         table.add_column(
             name,
-            justify="left" if name in ("id", "kernels", "widths", "structure") else "right",
+            justify="left" if name in LEFT else "right",
             no_wrap=True,
         )
     for _, row in frame.iterrows():

@@ -97,8 +97,8 @@ def space_page(
     if drawn:
         lines += [
             "",
-            f"{'sample':12}  {'kernels':24}  {'widths':12}  {'structure':10}  "
-            f"{'parameters':>10}  {'MACs':>12}",
+            f"{'sample':12}  {'kernels':22}  {'widths':12}  {'structure':10}  "
+            f"{'parameters':>10}  {'MACs':>11}  block",
         ]
         lines += [_sample_line(network, classes) for network in drawn]
     return "\n".join(lines)
@@ -315,8 +315,8 @@ def _sample_line(network: Architecture, classes: int) -> str:
     widths = "|".join(map(str, network.widths))
     structures = "|".join(dict.fromkeys(stage.structure for stage in network.stages))
     return (
-        f"{network.id}  {kernels_text(network.stages):24}  {widths:12}  {structures:10}  "
-        f"{counted.params_inference:>10,}  {counted.macs_inference:>12,}"
+        f"{network.id}  {kernels_text(network.stages):22}  {widths:12}  {structures:10}  "
+        f"{counted.params_inference:>10,}  {counted.macs_inference:>11,}  {network.block}"
     )
 
 

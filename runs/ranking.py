@@ -27,12 +27,12 @@ COLUMNS = (
 MORE_COLUMNS = (
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "separable"),
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
-    *("kernels", "depths", "widths", "structures"),
+    *("block", "stem", "kernels", "depths", "widths", "structures"),
 )
 """Further columns, after the contract; what a row brings beyond them follows in its own order."""
 
 _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "widths"}
-_TEXT |= {"structures"}
+_TEXT |= {"block", "stem", "structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
 _WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
 
@@ -136,8 +136,8 @@ def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
 def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Give the rows as a frame with every column of the contract, one row a trial.
 
-    Missing values become NA. `kernels`, `depths`, `widths` and `structures` are read from
-    the JSON in `architecture` where a row does not bring them.
+    Missing values become NA. `block`, `stem`, `kernels`, `depths`, `widths` and `structures` are
+    read from the JSON in `architecture` where a row does not bring them.
     """
     full = [_with_shape(row) for row in rows]
     names = dict.fromkeys([*COLUMNS, *MORE_COLUMNS, *(key for row in full for key in row)])
@@ -259,11 +259,14 @@ def _with_shape(row: Mapping[str, Any]) -> dict[str, Any]:
     text = row.get("architecture")
     if not text:
         return dict(row)
-    stages = Architecture.from_json(text).stages
+    architecture = Architecture.from_json(text)
+    stages = architecture.stages
     shape = {
+        "block": architecture.block,
+        "stem": architecture.stem.kind,
         "kernels": kernels_text(stages),
         "depths": "|".join(str(stage.depth) for stage in stages),
-        "widths": "|".join(str(stage.width) for stage in stages),
+        "widths": "|".join(map(str, architecture.widths)),
         "structures": "|".join(dict.fromkeys(stage.structure for stage in stages)),
     }
     return shape | {key: value for key, value in row.items() if value is not None}

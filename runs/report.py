@@ -48,6 +48,7 @@ COMMON_COLUMNS = (
     ("depths", "depths", "text"),
     ("widths", "widths", "text"),
     ("structures", "structure", "text"),
+    ("block", "block", "text"),
     ("accuracy", "val. accuracy", "share"),
     ("val_loss", "val. loss", "loss"),
 )
