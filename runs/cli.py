@@ -15,7 +15,9 @@ from typing import NoReturn
 
 import click
 
+from runs.cli_erf import erf
 from runs.ending import interrupt, run
+from runs.options import size_option
 from search_space.errors import nearest
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
@@ -81,20 +83,6 @@ def cli() -> None:
     """  # noqa: D301  # click wants the \b
 
 
-def _size(
-    _context: click.Context, _option: click.Parameter, given: str | None
-) -> tuple[int, int] | None:
-    """Read `32` or `24x32` as height and width."""
-    if given is None:
-        return None
-    sides = given.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() and 0 < int(side) <= 8192 for side in sides):
-        raise click.BadParameter(
-            f"must be one side or HEIGHTxWIDTH in pixels, got {given!r}; for example 32 or 24x32"
-        )
-    return int(sides[0]), int(sides[-1])
-
-
 def _names(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in given.split(",") if name.strip())
 
@@ -127,7 +115,7 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
 )
 @click.option(
     "--resize",
-    callback=_size,
+    callback=size_option,
     metavar="HxW",
     help="Resize all images; otherwise they are never resized.",
 )
@@ -271,7 +259,7 @@ def report(*, run: Path) -> None:
 @click.argument("space", default="default")
 @click.option(
     "--size",
-    callback=_size,
+    callback=size_option,
     metavar="HxW",
     help="Input in pixels, where the YAML names none.  [default: of the shipped data]",
 )
@@ -327,7 +315,10 @@ def space(
 @click.argument("net")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
-    "--size", callback=_size, metavar="HxW", help="Input in pixels instead of the network's own."
+    "--size",
+    callback=size_option,
+    metavar="HxW",
+    help="Input in pixels instead of the network's own.",
 )
 @click.option(
     "--channels",
@@ -338,6 +329,11 @@ def space(
     "--classes",
     type=click.IntRange(min=1),
     help="Outputs of the classifier.  [default: 1000, or those of the run]",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="Read an official checkpoint of the network too: a file, or hf:OWNER/REPOSITORY/FILE.",
 )
 @click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
 @click.option(
@@ -360,6 +356,7 @@ def profile(
     size: tuple[int, int] | None,
     channels: int | None,
     classes: int | None,
+    weights: str | None,
     latency: bool,
     device: str,
     latency_batch: int,
@@ -372,10 +369,14 @@ def profile(
         size=size,
         channels=channels,
         classes=classes,
+        weights=weights,
         latency_device=device if latency else None,
         batch_size=latency_batch,
     )
     click.echo(json.dumps(facts, indent=2) if as_json else profile_page(facts))
+
+
+cli.add_command(erf)
 
 
 def main() -> NoReturn:

@@ -1,0 +1,98 @@
+"""The words of the command `erf`; like `runs/cli.py` it imports its module in its function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runs.options import size_option
+
+
+@click.command()
+@click.argument("nets", nargs=-1, required=True, metavar="NET...")
+@click.option(
+    "--size",
+    callback=size_option,
+    default="512",
+    show_default=True,
+    metavar="HxW",
+    help="Images in pixels: best twice what the networks were trained on, or more.",
+)
+@click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--data",
+    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file; its test split.  "
+    "[default: the shipped part of Fashion-MNIST]",
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Where torchvision's sets are kept and downloaded to.",
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="NET=FILE",
+    help="Official checkpoint of a published network: a file, or hf:OWNER/REPOSITORY/FILE.",
+)
+@click.option("--untrained", is_flag=True, help="Leave the weights that a run kept aside.")
+@click.option(
+    "--peak",
+    type=click.FloatRange(min=1e-6, max=1e12),
+    default=1e3,
+    show_default=True,
+    help="What every map is scaled to before log10(1 + x); r depends on it, sigma does not.",
+)
+@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory.  [default: results/erf-<time>]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="Print the results only.")
+def erf(
+    *,
+    nets: tuple[str, ...],
+    size: tuple[int, int],
+    images: int,
+    data: str | None,
+    data_root: Path,
+    weights: tuple[str, ...],
+    untrained: bool,
+    peak: float,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Measure how far networks see: effective receptive fields as table, figure and files.
+
+    NET is a published name, an architecture file, or RUN/ID. A RUN/ID whose weights the run kept is
+    measured trained, as is a NET with --weights; others are untrained. An untrained network is
+    drawn anew; its batch norms are set by the images, and every block is scaled to add a tenth of
+    the deviation of its input, in all families alike: as drawn, a layer scale of 1e-6 switches the
+    blocks off, and the map shows the initialisation instead of the architecture.
+
+    Images are resized (bicubic) and moved round by random distances, so that a border that all of
+    them have does not leave its mark.
+    """
+    from runs import erf as work
+    from runs.fields import Settings
+
+    settings = Settings(
+        size=size,
+        images=images,
+        data=data,
+        root=data_root,
+        weights=weights,
+        untrained=untrained,
+        peak=peak,
+        seed=seed,
+    )
+    page = work.begin(nets, settings, out=out, as_json=as_json, quiet=quiet)
+    if isinstance(page, str):
+        click.echo(page)
+    else:
+        work.show(page)

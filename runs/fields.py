@@ -1,0 +1,245 @@
+"""From the name of a network to its effective receptive fields: weights, images, measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from builders import Network, build_network, load_official, merge_network
+from evaluators.batches import Normaliser
+from evaluators.images import ImageData
+from evaluators.receptive_field import (
+    BRANCH,
+    PIXELS,
+    Extent,
+    Field,
+    extent,
+    receptive_fields,
+    settle,
+)
+from runs.describe import find_network
+from runs.history import History
+from runs.latencies import first_device
+from runs.plan import resolved_device
+from runs.records import RECORD_NAME, read_events
+from runs.search import weights_path
+from search_space.architecture import Architecture
+from search_space.errors import DataError, RunError, WorkFailed, nearest
+
+SETTLED_ON = 2
+"""Images of 512 x 512 that set the batch norms of an untrained network; of smaller ones more."""
+
+UNTRAINED = (
+    "drawn anew, batch norms set by the images, and every block scaled to add "
+    f"{BRANCH:g} of the deviation of its input"
+)
+"""What an untrained network is here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What was asked for, beside the networks."""
+
+    size: tuple[int, int] = (512, 512)
+    """Height and width of the images in pixels."""
+    images: int = 8
+    data: str | None = None
+    """As `load_data` reads it; None is the shipped set."""
+    root: Path | None = None
+    """Where torchvision's sets are."""
+    weights: tuple[str, ...] = ()
+    """NET=FILE for networks with an official checkpoint."""
+    untrained: bool = False
+    """Leave the weights of a run aside."""
+    peak: float = 1e3
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Subject:
+    """A network that will be measured."""
+
+    name: str
+    architecture: Architecture
+    classes: int
+    weights: Path | None
+    """Weights that a run kept; None without."""
+    checkpoint: str | None
+    """Official checkpoint; None without."""
+
+    @property
+    def origin(self) -> str:
+        """Where the weights come from."""
+        if self.weights is not None:
+            return f"{self.weights.parent.name}/{self.weights.name}"
+        return self.checkpoint or "drawn anew"
+
+    @property
+    def trained(self) -> bool:
+        """Whether somebody trained them."""
+        return self.weights is not None or self.checkpoint is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Measured:
+    """The fields of one network."""
+
+    subject: Subject
+    fields: list[Field]
+    extents: list[Extent]
+    """Of the positive part of the gradient, stage by stage."""
+    absolute: list[Extent]
+    """Of |gradient|."""
+    seconds: float
+
+
+def find_subjects(names: Sequence[str], settings: Settings) -> list[Subject]:
+    """Find the networks and their weights.
+
+    Raises:
+        ReplkError: there is no such network, or no such checkpoint.
+    """
+    checkpoints = {}
+    for given in settings.weights:
+        name, _, file = given.rpartition("=")
+        if not name or not file:
+            raise RunError(
+                f"--weights: must be NET=FILE, got {given!r}; "
+                "for example convnext_t=convnext_tiny_1k_224_ema.pth"
+            )
+        if name not in names:
+            raise RunError(
+                f"--weights: must name one of the networks to measure, got {name!r}; "
+                f"{nearest(name, names)}"
+            )
+        if settings.untrained:
+            raise RunError("--weights: must stand without --untrained, got both; leave out one")
+        checkpoints[name] = file
+    subjects = []
+    for name in dict.fromkeys(names):
+        architecture, classes = find_network(name)
+        architecture = replace(architecture, size=settings.size)
+        if not all(min(side) for side in architecture.maps):
+            raise RunError(
+                f"--size: must leave every stage of {name} a map, got "
+                f"{settings.size[0]}x{settings.size[1]}; use a larger one"
+            )
+        kept = None if settings.untrained else _kept_weights(Path(name))
+        subjects.append(
+            Subject(
+                name=name,
+                architecture=architecture,
+                classes=classes,
+                weights=kept,
+                checkpoint=checkpoints.get(name),
+            )
+        )
+    return subjects
+
+
+def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
+    """Draw images of the test split as a network reads them: (N, channels, H, W).
+
+    They are resized (bicubic), normalised, and each is moved round by a random distance: where all
+    images have the same empty border, an untrained network's map would show that border.
+
+    Raises:
+        DataError: there are too few, or their colours do not fit.
+    """
+    height, width = settings.size
+    if len(data.test) < settings.images:
+        raise DataError(
+            f"--images: must be at most the {len(data.test)} test images of {data.name}, "
+            f"got {settings.images}; ask for fewer"
+        )
+    if data.channels not in (1, channels):
+        raise DataError(
+            f"{data.name}: images must have {channels} or 1 channels for this network, got "
+            f"{data.channels}; name another data set with --data"
+        )
+    rng = np.random.default_rng(settings.seed)
+    chosen = rng.choice(len(data.test), settings.images, replace=False)
+    pixels_BCHW = torch.from_numpy(data.test.images[chosen]).permute(0, 3, 1, 2).float()
+    smaller = height < data.size[0] or width < data.size[1]
+    pixels_BCHW = F.interpolate(pixels_BCHW, (height, width), mode="bicubic", antialias=smaller)
+    pixels_BHWC = pixels_BCHW.clamp(0, 255).permute(0, 2, 3, 1)
+    x_BCHW = Normaliser(data, torch.device("cpu"))(pixels_BHWC)
+    shifts = rng.integers((height, width), size=(settings.images, 2)).tolist()
+    moved = [image.roll(tuple(by), (1, 2)) for image, by in zip(x_BCHW, shifts, strict=True)]
+    return torch.stack(moved).expand(-1, channels, -1, -1).contiguous()
+
+
+def measure(
+    subject: Subject,
+    images_NCHW: Tensor,
+    settings: Settings,
+    *,
+    report: Callable[[int], None] = lambda _: None,
+) -> Measured:
+    """Build a network, with its weights or untrained, and measure its fields on the images.
+
+    Raises:
+        ReplkError: the weights cannot be used, or the network has no gradient to measure.
+    """
+    begin_s = time.monotonic()
+    device = first_device(resolved_device("auto"))
+    images_NCHW = images_NCHW.to(device)
+    network = _network(subject, settings.seed).to(device)
+    if not subject.trained:
+        height, width = settings.size
+        settle(network, images_NCHW[: max(SETTLED_ON, SETTLED_ON * PIXELS // (height * width))])
+    merged = merge_network(network.float()).requires_grad_(requires_grad=False)
+    assert isinstance(merged, Network)
+    try:
+        fields = receptive_fields(merged, images_NCHW, report=report)
+        extents = [extent(f.map, f.centre, peak=settings.peak) for f in fields]
+        absolute = [extent(f.absolute, f.centre, peak=settings.peak) for f in fields]
+    except ValueError as error:
+        raise WorkFailed(
+            f"{subject.name}: must let a gradient through to be measured, got: {error}; "
+            "try another --seed or other weights"
+        ) from error
+    return Measured(
+        subject=subject,
+        fields=fields,
+        extents=extents,
+        absolute=absolute,
+        seconds=time.monotonic() - begin_s,
+    )
+
+
+def _network(subject: Subject, seed: int) -> Network:
+    if subject.checkpoint is not None:
+        return load_official(subject.checkpoint, subject.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(subject.architecture, subject.classes)
+    if subject.weights is not None:
+        try:
+            network.load_state_dict(load_file(subject.weights))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise RunError(
+                f"{subject.weights}: must be the weights of {subject.name} as the run wrote them, "
+                f"got: {str(error).splitlines()[0]}; measure it with --untrained"
+            ) from error
+    return network.eval()
+
+
+def _kept_weights(name: Path) -> Path | None:
+    """Find what a run kept of a network: its longest training, else its latest trial."""
+    if name.exists() or not (name.parent / RECORD_NAME).exists():
+        return None
+    trials = History(read_events(name.parent)).trials.values()
+    of_it = (trial.number for trial in trials if trial.id == name.name)
+    final = name.parent / "weights" / f"final-{name.name}.safetensors"
+    paths = [final, *(weights_path(name.parent, number) for number in sorted(of_it, reverse=True))]
+    return next((path for path in paths if path.exists()), None)
