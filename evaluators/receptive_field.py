@@ -170,9 +170,9 @@ def unit_centres(network: Network, sides: Iterable[tuple[int, int]]) -> list[tup
 def extent(map_HW: Floats, centre: tuple[float, float], *, peak: float = PEAK) -> Extent:
     """Measure a map around its centre.
 
-    A square of half side i holds the pixels whose row and column are at most i from the centre; it
-    is cut at the border, so that one is always found. Where the centre is a pixel its side is
-    2 i + 1, else 2 i.
+    A square holds the pixels whose row and column are at most so far from the centre; it is cut at
+    the border, so that one is always found. Its side is odd where the centre is a pixel, even where
+    it lies between two.
 
     Args:
         map_HW: not negative, somewhere positive.
@@ -202,7 +202,7 @@ def extent(map_HW: Floats, centre: tuple[float, float], *, peak: float = PEAK) -
     squares = (rows**2)[:, None] + columns**2
     return Extent(
         r=tuple(float(areas[index]) for index in found),
-        sides_px=tuple(float(2 * halves[index] + 1 - 2 * (halves[0] % 1)) for index in found),
+        sides_px=tuple(float(2 * halves[index] + 1) for index in found),
         sigma_px=float(np.sqrt((linear * squares).sum() / (total / top) / 2)),
         area50=_least_area(linear, 0.50),
         area95=_least_area(linear, 0.95),

@@ -163,8 +163,8 @@ def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
         )
     if data.channels not in (1, channels):
         raise DataError(
-            f"{data.name}: images must have {channels} or 1 channels for this network, got "
-            f"{data.channels}; name another data set with --data"
+            f"{data.name}: images must have {'' if channels == 1 else f'{channels} channels or '}"
+            f"1 channel for this network, got {data.channels}; name another data set with --data"
         )
     rng = np.random.default_rng(settings.seed)
     chosen = rng.choice(len(data.test), settings.images, replace=False)
