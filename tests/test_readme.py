@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
+from builders import build_network, official_state_dict
 from runs.cli import cli
 from runs.describe import profile_page, profiled
-from search_space.yaml_io import parse_space
+from search_space.yaml_io import load_architecture, parse_space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,6 +58,20 @@ def test_its_profile_is_what_the_program_prints() -> None:
     shown = next(block for block in blocks("console") if "profile unireplknet_t" in block)
     page = profile_page(profiled("unireplknet_t"))
     assert page.startswith(shown.split("\n", 1)[1].strip())
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_its_python_runs(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, name = re.findall(r'load_official\("([^"]+)", "([^"]+)"\)', code)[0]
+    monkeypatch.chdir(tmp_path)
+    torch.save(official_state_dict(build_network(load_architecture(name), 1000)), file)
+
+    exec(code, {})
+
+    promised = re.findall(r"print\(.*\) +# (.*)", code)
+    assert capsys.readouterr().out.splitlines() == promised
 
 
 def test_no_placeholder_is_left() -> None:
