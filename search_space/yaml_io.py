@@ -128,9 +128,13 @@ def _document(source: str | Path) -> Document:
         if text.lower() in names:
             shipped = SHIPPED / f"{text.lower()}.yaml"
             return read_yaml(shipped, name=shipped.name)
-        raise SpaceError(
-            f"{text}: must be a YAML file or a shipped name, got neither; {nearest(text, names)}"
+        near = nearest(text, names)
+        hint = (
+            near
+            if near.startswith("did you mean")
+            else "'replk-search space published' lists the networks, 'default' is a space"
         )
+        raise SpaceError(f"{text}: must be a YAML file or a shipped name, got neither; {hint}")
     return read_yaml(path, name=text)
 
 
