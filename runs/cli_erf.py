@@ -71,12 +71,12 @@ def erf(
 
     NET is a published name, an architecture file, or RUN/ID. A RUN/ID whose weights the run kept is
     measured trained, as is a NET with --weights; others are untrained. An untrained network is
-    drawn anew; its batch norms are set by the images, and every block is scaled to add a tenth of
-    the deviation of its input, in all families alike: as drawn, a layer scale of 1e-6 switches the
+    drawn anew; its batch norms are set by the images, and every block is scaled to add 3 % of the
+    deviation of its input, in all families alike: as drawn, a layer scale of 1e-6 switches the
     blocks off, and the map shows the initialisation instead of the architecture.
 
-    Images are resized (bicubic) and moved round by random distances, so that a border that all of
-    them have does not leave its mark.
+    Images are resized (bicubic) and moved round, each by another distance, so that a border that
+    all of them have does not leave its mark.
     """
     from runs import erf as work
     from runs.fields import Settings

@@ -38,6 +38,9 @@ from search_space.errors import DataError, RunError, WorkFailed, nearest
 SETTLED_ON = 2
 """Images of 512 x 512 that set the batch norms of an untrained network; of smaller ones more."""
 
+GOLDEN = 0.6180339887498949
+"""(sqrt 5 - 1) / 2: its multiples lie evenly between whole numbers, however many."""
+
 UNTRAINED = (
     "drawn anew, batch norms set by the images, and every block scaled to add "
     f"{BRANCH:g} of the deviation of its input"
@@ -149,7 +152,7 @@ def find_subjects(names: Sequence[str], settings: Settings) -> list[Subject]:
 def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
     """Draw images of the test split as a network reads them: (N, channels, H, W).
 
-    They are resized (bicubic), normalised, and each is moved round by a random distance: where all
+    They are resized (bicubic), normalised, and each is moved round by another distance: where all
     images have the same empty border, an untrained network's map would show that border.
 
     Raises:
@@ -173,7 +176,9 @@ def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
     pixels_BCHW = F.interpolate(pixels_BCHW, (height, width), mode="bicubic", antialias=smaller)
     pixels_BHWC = pixels_BCHW.clamp(0, 255).permute(0, 2, 3, 1)
     x_BCHW = Normaliser(data, torch.device("cpu"))(pixels_BHWC)
-    shifts = rng.integers((height, width), size=(settings.images, 2)).tolist()
+    # A lattice: few images cover the distances evenly, where few random ones would not.
+    lattice = np.arange(settings.images)[:, None] * (1 / settings.images, GOLDEN)
+    shifts = ((rng.random(2) + lattice) % 1 * (height, width)).astype(int).tolist()
     moved = [image.roll(tuple(by), (1, 2)) for image, by in zip(x_BCHW, shifts, strict=True)]
     return torch.stack(moved).expand(-1, channels, -1, -1).contiguous()
 

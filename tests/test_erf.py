@@ -85,7 +85,7 @@ def test_the_command_writes_figure_and_tables(
         assert word in printed
     assert printed.count("untrained") == 2
     assert printed.count("2 (last)") == 2
-    assert "every block scaled to add 0.1" in " ".join(printed.split())
+    assert "every block scaled to add 0.03" in " ".join(printed.split())
     with (out / "erf.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["stage"] for row in rows] == ["1", "2", "1", "2"]
@@ -303,5 +303,5 @@ def test_help_says_what_is_done_to_an_untrained_network(erf: Erf) -> None:
     code, printed, _ = erf("--help")
     assert code == 0
     text = " ".join(printed.split())
-    assert "every block is scaled to add a tenth of the deviation of its input" in text
+    assert "every block is scaled to add 3 % of the deviation of its input" in text
     assert "its batch norms are set by the images" in text
