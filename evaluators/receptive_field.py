@@ -37,9 +37,9 @@ FRAME_SHARE = 0.01
 BRANCH = 0.03
 """Deviation of what a block of an untrained network adds to its input, over that of the input.
 
-convnext_t, unireplknet_t and replknet_31b have the same order from 0.03 to 0.3. At 0.03 a block of
-31 x 31 random weights spreads about as much |gradient| (31 times 0.03) as runs past it; from 0.1 on
-the large kernels fill a window of 512 pixels and can be told apart no more.
+At 0.03 a block of 31 x 31 random weights spreads about as much |gradient| (31 times 0.03) as runs
+past it. From 0.1 on unireplknet_t and replknet_31b both fill a window of 512 pixels, and which of
+them has the larger sigma there depends on the seed.
 """
 PIXELS = 512 * 512
 """Pixels of the images that are measured at a time: one image of 512 x 512, or 64 of 64 x 64."""

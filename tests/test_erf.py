@@ -134,7 +134,8 @@ def test_without_out_the_files_go_into_results(
 @pytest.mark.slow
 def test_the_order_of_the_published_study_shows(erf: Erf, tmp_path: Path) -> None:
     names = ("convnext_t", "unireplknet_t", "replknet_31b")
-    code, printed, said = erf(*names, "--size", "384", "--json", "--out", tmp_path / "x")
+    words = ("--size", "512", "--images", "4", "--json")
+    code, printed, said = erf(*names, *words, "--out", tmp_path / "x")
     assert code == 0, said
     last = [network["stages"][-1] for network in json.loads(printed)["networks"]]
     for key in ("sigma_px", "area50", "area95", "r20", "r30", "r50"):
