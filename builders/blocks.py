@@ -175,15 +175,16 @@ class SLaKBlock(ConvNeXtBlock):
 
     def mixer(self, stage: Stage, kernel: int, *, impl: Impl) -> nn.Module:
         """Make the convolutions that mix pixels."""
-        if stage.strip is None or stage.strip >= kernel:
+        strip = strip_beside(stage, kernel)
+        if strip is None:
             return NormedConv(DepthwiseConv(stage.width, kernel, impl=impl))
-        return Strips(stage.width, kernel, stage.strip, impl=impl)
+        return Strips(stage.width, kernel, strip, impl=impl)
 
 
 def slak_cost(stage: Stage, kernel: int, area: int) -> PartCost:
     """Count one `SLaKBlock` on a map of `area` pixels. Published: as it is trained, and dense."""
-    width, strip = stage.width, stage.strip
-    if strip is None or strip >= kernel:
+    width, strip = stage.width, strip_beside(stage, kernel)
+    if strip is None:
         square = width * kernel * kernel
         return _convnext_cost(stage, area, (square, 2 * width), (square, width), convs=1)
     strips, small = 2 * width * strip * kernel, width * strip * strip
@@ -242,6 +243,12 @@ def _small_kernel(stage: Stage, kernel: int) -> int | None:
             "take a smaller one or none"
         )
     return small
+
+
+def strip_beside(stage: Stage, kernel: int) -> int | None:
+    """Give the short side of a SLaK block's strips; None where one square kernel stands."""
+    square = stage.strip is None or kernel == 3 or stage.strip >= kernel
+    return None if square else stage.strip
 
 
 def _inner_width(stage: Stage) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import warnings
 from collections.abc import Mapping
@@ -16,14 +17,17 @@ from torch import Tensor
 from builders.network import Network, build_network, published_network
 from builders.official_names import family_of, official_names
 from search_space.architecture import Architecture
-from search_space.errors import CheckpointError
+from search_space.errors import CheckpointError, shown
 from search_space.yaml_io import load_architecture
 
 HUB = "hf:"
 """What a file of the Hugging Face hub begins with: hf:OWNER/REPOSITORY/FILE."""
 
-WRAPPERS = ("model", "state_dict", "module")
-"""Keys under which training scripts keep the state dict of a network."""
+WRAPPERS = ("model", "state_dict", "module", "model_ema", "state_dict_ema")
+"""Keys under which training scripts keep the state dict of a network; the first that is there."""
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""What weights may be made of."""
 
 
 def load_official(source: Mapping[str, Any] | str | Path, name: str) -> Network:
@@ -31,8 +35,8 @@ def load_official(source: Mapping[str, Any] | str | Path, name: str) -> Network:
 
     Training and merged state dicts are told apart by their keys. The first give the training
     network; the second the form that the official code merges to (see `published_network`), of
-    which the training form cannot be had back. Either is in eval mode, has the dtype of the
-    weights and as many classes as their classifier, and shares no memory with them.
+    which the training form cannot be had back. Either is in eval mode, has the widest dtype among
+    the weights and as many classes as their classifier, and shares no memory with them.
 
     Args:
         source: a state dict, or where one is: a file of torch or safetensors, or
@@ -49,7 +53,7 @@ def load_official(source: Mapping[str, Any] | str | Path, name: str) -> Network:
     architecture = load_architecture(name)
     _check_family(weights, architecture, name=name, where=where)
     classifier = weights.get("head.weight")
-    if classifier is None or classifier.dim() != 2:
+    if classifier is None or classifier.dim() != 2 or not len(classifier):
         shape = "none" if classifier is None else _shape(classifier)
         raise CheckpointError(
             f"{where}: must have 'head.weight' of shape (classes, "
@@ -65,7 +69,14 @@ def load_official(source: Mapping[str, Any] | str | Path, name: str) -> Network:
     network, named = forms[best], keys[best]
     expected = {named[key]: tensor for key, tensor in network.state_dict().items()}
     _check_tensors(weights, expected, name=name, where=where)
-    filled = {key: weights[official].detach().clone() for key, official in named.items()}
+    floats = [w.dtype for w in weights.values() if w.is_floating_point()]
+    dtype = functools.reduce(torch.promote_types, floats)
+    empty = network.state_dict()
+    filled = {
+        key: weights[official].detach().to(dtype if empty[key].is_floating_point() else torch.int64)
+        for key, official in named.items()
+    }
+    filled = {key: tensor.clone() for key, tensor in filled.items()}
     network.load_state_dict(filled, assign=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
@@ -95,7 +106,11 @@ def read_checkpoint(source: str | Path) -> Mapping[str, Any]:
         CheckpointError: the file cannot be had, is damaged, or holds other things than tensors.
     """
     path = _fetched(str(source)) if str(source).startswith(HUB) else Path(source)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # a name that no disk can hold
+        found = False
+    if not found:
         raise CheckpointError(f"{source}: must be a checkpoint file, got none; check the path")
     try:
         if path.suffix == ".safetensors":
@@ -105,16 +120,16 @@ def read_checkpoint(source: str | Path) -> Mapping[str, Any]:
             warnings.simplefilter("ignore")  # of protocols that torch does not write itself
             held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # garbage breaks torch's unpickler anywhere
-        if "weights_only" in str(error):
-            asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f"asks for {asked[1]}" if asked else "holds other things"
+        asked = re.search(r"(?:GLOBAL|[Uu]nsupported (?:class|global)) ([\w.]+)", str(error))
+        if asked:
             raise CheckpointError(
-                f"{source}: must hold tensors only, got a pickle that {what}; nothing of it was "
-                "executed, do not trust the file"
+                f"{source}: must hold tensors only, got a pickle that asks for {asked[1]}; nothing "
+                "of it was executed, do not trust the file"
             ) from None
         raise CheckpointError(
             f"{source}: must be a whole checkpoint of torch or safetensors, got a file that is "
-            f"damaged or of another kind ({_cause(error)}); fetch it again"
+            f"damaged or of another kind ({_cause(error)}); nothing of it was executed, fetch it "
+            "again"
         ) from None
     if not isinstance(held, Mapping):
         raise CheckpointError(
@@ -155,14 +170,30 @@ def _state_dict(held: Mapping[str, Any], *, where: str) -> dict[str, Tensor]:
         inner = held.get(wrapper)
         if isinstance(inner, Mapping):
             held = inner
-    weights = {str(key).removeprefix("module."): value for key, value in held.items()}
+    weights = {
+        str(key).removeprefix("module.").removeprefix("_orig_mod."): value
+        for key, value in held.items()
+    }
     for key, value in weights.items():
-        if not isinstance(value, Tensor):
+        if strange := _strange(value):
             raise CheckpointError(
-                f"{where}: must be a state dict of tensors, got {type(value).__name__} for "
-                f"{key!r}; give network.state_dict()"
+                f"{where}: must be a state dict of plain tensors, got {strange} for {shown(key)}; "
+                "give network.state_dict()"
             )
     return weights
+
+
+def _strange(value: Any) -> str:
+    """Say what keeps a value from being a weight; nothing where it can be one."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return f"a tensor of {str(value.layout).removeprefix('torch.')} layout on {value.device}"
+    if value.dtype not in (*FLOATS, torch.int64):
+        return f"numbers of {str(value.dtype).removeprefix('torch.')}"
+    if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+        return f"a tensor of shape {_shape(value)} that repeats its memory"
+    return ""
 
 
 def _check_family(
@@ -188,7 +219,8 @@ def _check_tensors(
         if key in weights
         and (
             weights[key].shape != tensor.shape
-            or weights[key].is_floating_point() != tensor.is_floating_point()
+            # A norm's count of batches may have been cast with the weights.
+            or (tensor.is_floating_point() and not weights[key].is_floating_point())
         )
     ]
     found = []
@@ -201,7 +233,9 @@ def _check_tensors(
             f"expected{_more(wrong)}"
         )
     if extra:
-        found.append(f"an extra {extra[0]!r} of shape {_shape(weights[extra[0]])}{_more(extra)}")
+        found.append(
+            f"an extra {shown(extra[0])} of shape {_shape(weights[extra[0]])}{_more(extra)}"
+        )
     if found:
         raise CheckpointError(
             f"{where}: must have the keys and shapes of {name}, got {', and '.join(found)}; "
@@ -233,9 +267,10 @@ def _official_key(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def _cause(error: Exception) -> str:
-    """Give the first sentence of an error."""
-    text = str(error).strip()
-    return text.splitlines()[0].split(". ")[0].rstrip(".") if text else type(error).__name__
+    """Give the kind of an error and its first sentence."""
+    text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    first = text.splitlines()[0].split(". ")[0].rstrip(".") if text else ""
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _more(keys: list[str]) -> str:

@@ -54,14 +54,20 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve, and keep the shape."""
-        if self.impl == "torch" or (
-            self.impl == "auto" and _pays(x_BCHW, self.weight, self.dilation)
-        ):
+        if not _loses(x_BCHW, self.weight, self.dilation):
+            return self._convolved(x_BCHW, self.weight, self.bias)
+        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BCHW.dtype
+        bias = None if self.bias is None else self.bias.float()
+        with torch.autocast("cpu", enabled=False):
+            return self._convolved(x_BCHW.float(), self.weight.float(), bias).to(low)
+
+    def _convolved(self, x_BCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.impl == "torch" or (self.impl == "auto" and _pays(x_BCHW, weight, self.dilation)):
             y_BCHW: Tensor = _FastDepthwise.apply(  # type: ignore[no-untyped-call]
-                x_BCHW, self.weight, self.dilation
+                x_BCHW, weight, self.dilation
             )
-            return y_BCHW if self.bias is None else y_BCHW + self.bias.view(1, -1, 1, 1)
-        return _convolve(x_BCHW, self.weight, self.dilation, bias=self.bias)
+            return y_BCHW if bias is None else y_BCHW + bias.view(1, -1, 1, 1)
+        return _convolve(x_BCHW, weight, self.dilation, bias=bias)
 
     def extra_repr(self) -> str:
         """Say the shape in one line, for whoever shows a network."""
@@ -102,10 +108,23 @@ def runs_eagerly() -> bool:
     return not tracing and not torch.compiler.is_compiling()
 
 
+def _recorded(x_BCHW: Tensor, weight: Tensor) -> bool:
+    return torch.is_grad_enabled() and (x_BCHW.requires_grad or weight.requires_grad)
+
+
+def _loses(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
+    """Say whether torch would lose the gradient: of a dilated kernel in half precision on a CPU.
+
+    Beyond maps of 28 pixels bfloat16 gives noise, NaN or a crash there (torch 2.13, AVX-512), so
+    these few convolutions are trained in float32.
+    """
+    low = x_BCHW.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu")
+    return dilation > 1 and x_BCHW.device.type == "cpu" and low and _recorded(x_BCHW, weight)
+
+
 def _pays(x_BCHW: Tensor, weight: Tensor, dilation: int) -> bool:
-    recorded = torch.is_grad_enabled() and (x_BCHW.requires_grad or weight.requires_grad)
     return (
-        recorded
+        _recorded(x_BCHW, weight)
         and x_BCHW.device.type == "cpu"
         and x_BCHW.dtype == weight.dtype == torch.float32
         and (max(weight.shape[2:]) > 3 or dilation > 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from builders.blocks import strip_beside
 from search_space.architecture import LARGE_KERNEL, Architecture, Stage
 from search_space.errors import CheckpointError
 from search_space.families import FAMILIES
@@ -72,7 +73,7 @@ def _convnext_block(stage: Stage, kernel: int, i: int, j: int, merged: bool) -> 
 
 def _slak_block(stage: Stage, kernel: int, i: int, j: int, merged: bool) -> Names:  # noqa: ARG001, FBT001
     large = f"stages.{i}.{j}.large_kernel"
-    if stage.strip is None or stage.strip >= kernel:
+    if strip_beside(stage, kernel) is None:
         yield from _normed("mix", f"{large}.lkb_origin")
     else:
         yield from _normed("mix.tall", f"{large}.LoRA1")

@@ -216,9 +216,15 @@ def profile_page(facts: dict[str, Any]) -> str:
         )
     if "weights" in facts:
         read = facts["weights"]
+        difference = read["merge_difference"]
+        merged = (
+            "the logits are not finite"
+            if difference is None
+            else f"merged, the logits differ by {difference:.0e} in float64"
+        )
         lines += [
             f"weights      {read['source']}: {read['dtype']}, {read['params_nonzero']:,} not zero;",
-            f"             merged, the logits differ by {read['merge_difference']:.0e} in float64",
+            f"             {merged}",
         ]
     if "latency" in facts:
         measured = facts["latency"]
@@ -268,7 +274,7 @@ def _weights_facts(network: Network, *, source: str) -> dict[str, Any]:
         "source": source,
         "dtype": str(dtype).removeprefix("torch."),
         "params_nonzero": nonzero,
-        "merge_difference": float(difference),
+        "merge_difference": float(difference) if difference.isfinite() else None,
     }
 
 

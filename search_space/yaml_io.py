@@ -64,7 +64,15 @@ def load_architecture(source: str | Path) -> Architecture:
         document.error(
             (), "input: must be given in a network, got none; add 'input: {channels: 3, size: 224}'"
         )
-    return _as_written(space)
+    architecture = _as_written(space)
+    for index, stage in enumerate(architecture.stages):
+        if (small := stage.small_kernel or 0) > stage.kernel:
+            document.error(
+                _place(document, f"stages[{index}].small_kernel"),
+                f"must be at most the kernel, got {small} beside a kernel of {stage.kernel}; "
+                "take a smaller one or none",
+            )
+    return architecture
 
 
 def parse_space(text: str, *, name: str = "space.yaml") -> DesignSpace:
@@ -331,7 +339,8 @@ def _place(document: Document, name: str) -> KeyPath:
         return tuple(name.split("."))
     where, _, key = name.rpartition(".")
     path: KeyPath = ("stages", int(where[len("stages[") : -1]), key)
-    return path if path in document.lines else ("every_stage", key)
+    places: tuple[KeyPath, ...] = (path, ("every_stage", key), ("shared", key))
+    return next((place for place in places if place in document.lines), path)
 
 
 def _as_written(space: DesignSpace) -> Architecture:

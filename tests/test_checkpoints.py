@@ -186,6 +186,20 @@ def test_what_training_scripts_wrap_around_is_taken_off(tmp_path: Path) -> None:
         assert all(torch.equal(back[key], weights[key]) for key in weights)
 
 
+def test_weights_of_several_dtypes_become_the_widest() -> None:
+    weights = {
+        key: tensor.half() if key != "head.bias" else tensor
+        for key, tensor in _weights("unireplknet_a").items()
+    }
+    assert weights["stages.0.0.norm.num_batches_tracked"].dtype == torch.float16
+
+    network = load_official(weights, "unireplknet_a")
+
+    assert {p.dtype for p in network.parameters()} == {torch.float64}
+    tracked = network.state_dict()["stages.0.0.mix.norm.num_batches_tracked"]
+    assert tracked.dtype == torch.int64
+
+
 def test_an_architecture_file_names_a_network_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(dump_architecture(load_architecture("unireplknet_a"), name="mine"))
@@ -220,6 +234,27 @@ def test_an_architecture_file_names_a_network_too(tmp_path: Path) -> None:
         ),
         (lambda w: w.pop("head.weight"), r"must have 'head.weight' of shape \(classes, 320\)"),
         (lambda w: w.update({"norm.bias": 3}), r"tensors, got int for 'norm.bias'; give"),
+        (
+            lambda w: w.update({"norm.bias": torch.zeros(320).to_sparse()}),
+            r"got a tensor of sparse_coo layout on cpu for 'norm.bias'",
+        ),
+        (
+            lambda w: w.update({"norm.bias": torch.zeros(320, device="meta")}),
+            r"got a tensor of strided layout on meta for 'norm.bias'",
+        ),
+        (
+            lambda w: w.update({"norm.bias": torch.zeros(320, dtype=torch.complex64)}),
+            r"got numbers of complex64 for 'norm.bias'",
+        ),
+        (
+            lambda w: w.update({"head.weight": torch.zeros(1, 1).expand(10**9, 320)}),
+            r"got a tensor of shape \(1000000000, 320\) that repeats its memory for 'head",
+        ),
+        (
+            lambda w: w.update({"head.weight": torch.zeros(0, 320)}),
+            r"'head.weight' of shape \(classes, 320\), got \(0, 320\)",
+        ),
+        (lambda w: w.update({"x" * 10**5: torch.zeros(1)}), r"an extra 'x+\.\.\. \(100,002 char"),
     ],
 )
 def test_a_state_dict_that_differs_is_refused_with_the_key(change: Any, said: str) -> None:
@@ -279,7 +314,7 @@ def test_a_pickle_that_carries_code_is_refused_and_nothing_is_run(
     else:
         file.write_bytes(pickle.dumps({"model": _Runs(trap)}))
 
-    with pytest.raises(CheckpointError, match=r"evil.pth: must hold tensors only, got a pickle"):
+    with pytest.raises(CheckpointError, match=r"evil.pth: must .* nothing of it was executed"):
         load_official(file, "convnext_t")
     assert not trap.exists()
 
@@ -307,8 +342,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("these are no weights\n")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
 
+    (tmp_path / "zeros.pth").write_bytes(bytes(1000))
+    safetensors.torch.save_file({"a": torch.zeros(3)}, tmp_path / "other.pth")
+
     for name, said in (
         ("text.pth", "must be a whole checkpoint"),
+        ("zeros.pth", "must be a whole checkpoint"),
+        ("other.pth", "must be a whole checkpoint"),
+        ("x" * 300, "must be a checkpoint file, got none"),
         ("list.pth", "must hold a state dict, got list"),
         ("none.pth", "must be a checkpoint file, got none"),
         ("", "must be a checkpoint file, got none"),

@@ -119,3 +119,37 @@ def test_autocast_to_half_precision_runs() -> None:
 
     assert y.dtype == torch.bfloat16
     assert conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("side", [28, 32])
+def test_a_dilated_kernel_trains_in_half_precision_on_large_maps(side: int) -> None:
+    # torch's own gradient is noise there from a side of 29 on (2.13, AVX-512).
+    torch.manual_seed(0)
+    conv = DepthwiseConv(4, 3, dilation=3)
+    x = torch.randn(2, 4, side, side)
+    conv(x).square().sum().backward()
+    assert conv.weight.grad is not None
+    expected, conv.weight.grad = conv.weight.grad, None
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = conv(x)
+    y.float().square().sum().backward()
+
+    assert y.dtype == torch.bfloat16
+    alike = torch.cosine_similarity(conv.weight.grad.flatten(), expected.flatten(), dim=0)
+    assert alike > 0.999
+
+
+def test_a_strip_has_the_gradients_of_torchs_convolution() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 9, 7, dtype=torch.float64, requires_grad=True)
+    gradients = []
+    for impl in ("reference", "torch"):
+        torch.manual_seed(1)
+        conv = DepthwiseConv(3, (11, 5), bias=True, impl=impl).double()  # type: ignore[arg-type]
+        y = conv(x)
+        assert y.shape == x.shape
+        gradients.append(torch.autograd.grad(y.square().sum(), [x, *conv.parameters()]))
+
+    for expected, actual in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)

@@ -536,3 +536,18 @@ def test_a_file_goes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "tiny").write_text(f"name: mine\nstages: [{STAGE}]")
     monkeypatch.chdir(tmp_path)
     assert load_space("tiny").name == "mine"
+
+
+@pytest.mark.parametrize("part", ["every_stage", "shared"])
+def test_a_small_kernel_beyond_the_kernel_of_a_network_is_refused_with_its_line(
+    part: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "input: {channels: 3, size: 32}\nblock: replknet\n"
+        f"stages: [{{depth: 1, width: 8, kernel: 7}}]\n{part}: {{small_kernel: 9}}\n"
+    )
+    with pytest.raises(
+        SpaceError, match=rf"net.yaml:4: {part}.small_kernel: must be at most the kernel, got 9 bes"
+    ):
+        load_architecture(path)
