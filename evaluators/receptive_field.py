@@ -63,7 +63,7 @@ class Extent:
     """Share of the map in the outermost frame, `FRAME` of the shorter side wide."""
     saturated: bool
     """The 99 % square passes the border, or the frame holds more than `FRAME_SHARE`: the image cuts
-    the field, and every other number here is a lower bound."""
+    the field, and `sigma_px` is a lower bound."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -90,8 +90,8 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
         caption="r: least centred square with 20, 30, 50, 99 % of log10(1 + x), peak "
         f"{settings.peak:g}, over the image. sigma: radius sqrt(sum p d^2 / 2); area: least share "
         "of the pixels with 50, 95 % of the gradient; both without the logarithm. |g|: with the "
-        "negative part. Saturated: the image cuts the field, so sigma is a lower bound; use a larger --size. "
-        f"Untrained: {UNTRAINED}.",
+        "negative part. Saturated: the image cuts the field, so sigma is a lower bound; use a "
+        f"larger --size. Untrained: {UNTRAINED}.",
         caption_justify="left",
     )
     for column in ("network", "weights", "stage"):
