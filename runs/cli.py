@@ -11,16 +11,17 @@ import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
 from runs.cli_erf import erf
 from runs.ending import interrupt, run
-from runs.options import size_option
+from runs.options import AS_JSON, DATA, DATA_ROOT, DEVICE, LATENCY_BATCH, QUIET, SEED, size_option
 from search_space.errors import nearest
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
+SPARSITY_NAMES = ("snip", "erk", "uniform")
 WARM_START_NAMES = ("anchors", "published", "none")
 OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
 
@@ -101,18 +102,8 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
     show_default=True,
     help="YAML file or shipped name of the design space.",
 )
-@click.option(
-    "--data",
-    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file.  "
-    "[default: the shipped part of Fashion-MNIST]",
-)
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    help="Where torchvision's sets are kept and downloaded to.",
-)
+@DATA
+@DATA_ROOT
 @click.option(
     "--resize",
     callback=size_option,
@@ -124,13 +115,13 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
     type=click.Path(path_type=Path),
     help="Run directory.  [default: results/<space>-<time>]",
 )
-@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
+@SEED
 @click.option(
     "--workers",
     type=click.IntRange(min=1, max=256),
     help="Trials at a time.  [default: one a core, or one a GPU]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@DEVICE
 @click.option(
     "--objectives",
     callback=_names,
@@ -154,12 +145,13 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
 )
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images of a training step.")
 @click.option(
-    "--latency-batch",
-    type=click.IntRange(min=1),
-    default=1,
+    "--sparsity-init",
+    type=click.Choice(SPARSITY_NAMES),
+    default="snip",
     show_default=True,
-    help="Images of a measured batch.",
+    help="How the zeros of a network with weights_sparsity are shared out over its layers.",
 )
+@LATENCY_BATCH
 @click.option(
     "--keep-weights",
     type=click.Choice(["front", "all", "none"]),
@@ -167,7 +159,7 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
     show_default=True,
 )
 @click.option("--dry-run", is_flag=True, help="Show plan and forecast only.")
-@click.option("--quiet", is_flag=True, help="Print the results only.")
+@QUIET
 def search(
     *,
     budget: int,
@@ -184,6 +176,7 @@ def search(
     warm_start: str,
     epochs: float | None,
     batch_size: int | None,
+    sparsity_init: Literal["snip", "erk", "uniform"],
     latency_batch: int,
     keep_weights: str,
     dry_run: bool,
@@ -195,7 +188,7 @@ def search(
     from runs.plan import Settings, default_workers, resolved_device
 
     device = resolved_device(device)
-    recipe = Recipe()
+    recipe = Recipe(sparsity_init=sparsity_init)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
     if batch_size is not None:
@@ -237,7 +230,7 @@ def search(
 @click.option(
     "--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]"
 )
-@click.option("--quiet", is_flag=True, help="Print the results only.")
+@QUIET
 def resume(*, run: Path, budget: int | None, workers: int | None, quiet: bool) -> None:
     """Continue a run; nothing that finished is lost or trained again."""
     from runs import session
@@ -313,7 +306,7 @@ def space(
 
 @cli.command()
 @click.argument("net")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@AS_JSON
 @click.option(
     "--size",
     callback=size_option,
@@ -336,19 +329,8 @@ def space(
     help="Read an official checkpoint of the network too: a file, or hf:OWNER/REPOSITORY/FILE.",
 )
 @click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="Where to measure: auto, cpu, cuda or cuda:N.",
-)
-@click.option(
-    "--latency-batch",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Images of a measured batch.",
-)
+@DEVICE
+@LATENCY_BATCH
 def profile(
     *,
     net: str,

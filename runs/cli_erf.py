@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runs.options import size_option
+from runs.options import AS_JSON, DATA, DATA_ROOT, QUIET, SEED, size_option
 
 
 @click.command()
@@ -20,18 +20,8 @@ from runs.options import size_option
     help="Images in pixels: best twice what the networks were trained on, or more.",
 )
 @click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
-@click.option(
-    "--data",
-    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file; its test split.  "
-    "[default: the shipped part of Fashion-MNIST]",
-)
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    help="Where torchvision's sets are kept and downloaded to.",
-)
+@DATA
+@DATA_ROOT
 @click.option(
     "--weights",
     multiple=True,
@@ -46,12 +36,12 @@ from runs.options import size_option
     show_default=True,
     help="What every map is scaled to before log10(1 + x); r depends on it, sigma does not.",
 )
-@click.option("--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True)
+@SEED
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Directory.  [default: results/erf-<time>]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print the results only.")
+@AS_JSON
+@QUIET
 def erf(
     *,
     nets: tuple[str, ...],

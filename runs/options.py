@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -17,3 +19,32 @@ def size_option(
             f"must be one side or HEIGHTxWIDTH in pixels, got {given!r}; for example 32 or 24x32"
         )
     return int(sides[0]), int(sides[-1])
+
+
+DATA = click.option(
+    "--data",
+    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file.  "
+    "[default: the shipped part of Fashion-MNIST]",
+)
+DATA_ROOT = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Where torchvision's sets are kept and downloaded to.",
+)
+SEED = click.option(
+    "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
+)
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+LATENCY_BATCH = click.option(
+    "--latency-batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Images of a measured batch.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")
