@@ -68,6 +68,15 @@ def test_options_without_a_command_are_those_of_search(say: Say, inputs: Inputs)
     assert re.search(r"^time      about \d+ s \(", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
+def test_how_zeros_are_shared_out_is_kept_with_the_run(
+    say: Say, inputs: Inputs, tmp_path: Path
+) -> None:
+    given = ("--space", inputs.space, "--data", inputs.data, "--budget", "1", "--quiet")
+    assert say(*given, "--sparsity-init", "erk", "--out", tmp_path / "run")[0] == 0
+    assert "sparsity_init: erk" in (tmp_path / "run" / "run.yaml").read_text()
+
+
 def test_help_lists_commands_and_options(say: Say) -> None:
     code, printed, _ = say("--help")
     assert code == 0
@@ -76,8 +85,8 @@ def test_help_lists_commands_and_options(say: Say) -> None:
     assert code == 0
     options = (
         "--budget --space --data --data-root --resize --out --seed --workers --device --objectives "
-        "--sampler --warm-start --epochs --batch-size --sparsity-init --latency-batch --keep-weights "
-        "--dry-run --quiet"
+        "--sampler --warm-start --epochs --batch-size --sparsity-init --latency-batch "
+        "--keep-weights --dry-run --quiet"
     )
     assert [option for option in options.split() if option not in printed] == []
 
