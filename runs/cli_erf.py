@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
 
 from runs.options import AS_JSON, DATA, DATA_ROOT, QUIET, SEED, size_option
+
+
+def _number(_context: click.Context, _option: click.Parameter, given: float) -> float:
+    """Refuse nan, which every range lets through."""
+    if math.isnan(given):
+        raise click.BadParameter("must be a number from 1e-06 to 1e+12, got nan; for example 1000")
+    return given
 
 
 @click.command()
@@ -32,6 +40,7 @@ from runs.options import AS_JSON, DATA, DATA_ROOT, QUIET, SEED, size_option
 @click.option(
     "--peak",
     type=click.FloatRange(min=1e-6, max=1e12),
+    callback=_number,
     default=1e3,
     show_default=True,
     help="What every map is scaled to before log10(1 + x); r depends on it, sigma does not.",

@@ -225,6 +225,7 @@ def test_images_are_resized_normalised_and_moved_and_grey_becomes_three_colours(
             r"^--weights: must stand without --untrained, got both; leave out one$",
         ),
         (["{small}", "--weights", "{small}=no.pth"], r"^no\.pth: must be a checkpoint file, got "),
+        (["{small}", "--peak", "nan"], r"'--peak': must be a number from .*, got nan; for example"),
         (["{small}", "--size", "2"], r"^--size: must leave every stage of .* a map, got 2x2; use "),
         (["{small}", "--data", "nowhere"], r"^'nowhere': must be a folder of images, an \.npz "),
         (["{small}", "--out", "{full}"], r"^--out .*: must be new or empty, got one in use; name "),
