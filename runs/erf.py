@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
+import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,19 @@ from evaluators.images import ImageData
 from evaluators.receptive_field import SHARES, Extent
 from runs.console import PLAIN_WIDTH, duration, plain
 from runs.field_figure import Column, field_figure, png, svg
-from runs.fields import UNTRAINED, Measured, Settings, find_subjects, images_for, measure
+from runs.fields import (
+    UNTRAINED,
+    Measured,
+    Settings,
+    check_weights,
+    find_subjects,
+    images_for,
+    measure,
+)
 from runs.plan import environment
 from runs.ranking import kernels_text
 from runs.records import write_atomic
+from runs.session import run_directory
 from search_space.errors import RunError
 
 
@@ -40,11 +48,13 @@ def begin(
     Raises:
         ReplkError: a network, checkpoint, data set or directory cannot be used.
     """
+    _require_writable(run_directory(out, "erf"))
     subjects = find_subjects(names, settings)
     data = load_data(settings.data, root=settings.root)
     colours = {subject.architecture.channels for subject in subjects}
     images = {channels: images_for(data, channels, settings) for channels in colours}
-    directory = _directory(out)
+    for subject in subjects:
+        check_weights(subject)
     terminal = Console(stderr=True, highlight=False, quiet=quiet)
     measured = []
     with Progress(
@@ -63,7 +73,8 @@ def begin(
             measured.append(measure(subject, images[channels], settings, report=report))
             terminal.print(Text(f"{plain(subject.name)}: {duration(measured[-1].seconds)}"))
     facts = document(measured, data, settings)
-    paths = write(directory, measured, facts)
+    # Named anew: without --out, another command may have taken the name in the meantime.
+    paths = write(run_directory(out, "erf"), measured, facts)
     facts["files"] = [str(path) for path in paths]
     for path in paths:
         terminal.print(Text(f"  {path}"), soft_wrap=True)
@@ -162,10 +173,10 @@ def document(measured: Sequence[Measured], data: ImageData, settings: Settings) 
 
 
 def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) -> list[Path]:
-    """Write erf.png, erf.svg, erf.csv and erf.json.
+    """Write erf.png, erf.svg, erf.csv and erf.json; only now the directory is made.
 
     Raises:
-        RunError: one of them cannot be written.
+        RunError: it cannot be made, or one of them cannot be written.
     """
     columns = [
         Column(
@@ -183,6 +194,10 @@ def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) 
         "erf.csv": _csv(facts),
         "erf.json": json.dumps(facts, indent=2) + "\n",
     }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(directory, error.strerror) from error
     paths = []
     for name, content in contents.items():
         paths.append(directory / name)
@@ -194,25 +209,21 @@ def _advance(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done)
 
 
-def _directory(out: Path | None) -> Path:
-    """Make the directory of the files: `out`, or results/erf-<UTC time>.
+def _require_writable(directory: Path) -> None:
+    """Check, without making it, that a directory can be made and written.
 
     Raises:
-        RunError: something is there already, or it cannot be made.
+        RunError: it cannot.
     """
-    if out is None:
-        base = Path("results") / f"erf-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
-        out = next(path for path in itertools.chain([base], more) if not path.exists())
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunError(f"--out {out}: must be new or empty, got one in use; name another")
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
-        ) from error
-    return out
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise _unusable(directory, f"{there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(directory, f"{there} cannot be written")
+
+
+def _unusable(directory: Path, why: str | None) -> RunError:
+    return RunError(f"--out {directory}: must be a directory of yours, got: {why}; name another")
 
 
 def _numbers(found: Extent) -> dict[str, Any]:

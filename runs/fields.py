@@ -222,6 +222,16 @@ def measure(
     )
 
 
+def check_weights(subject: Subject) -> None:
+    """Read the weights of a network once and drop them: a bad file is told before any work.
+
+    Raises:
+        ReplkError: they cannot be read, or belong to another network.
+    """
+    if subject.trained:
+        _network(subject, 0)
+
+
 def _network(subject: Subject, seed: int) -> Network:
     if subject.checkpoint is not None:
         return load_official(subject.checkpoint, subject.name)

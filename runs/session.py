@@ -124,7 +124,7 @@ def middle(space: DesignSpace) -> Architecture:
 
 
 def run_directory(out: Path | None, name: str) -> Path:
-    """Give the directory of a new run: `out`, or results/<space>-<UTC time>.
+    """Give the directory of a new run or measurement: `out`, or results/<name>-<UTC time>.
 
     Raises:
         RunError: something is there already.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ from builders import build_network, official_state_dict
 from evaluators.data import load_data
 from runs.cli import cli
 from runs.ending import run as exit_code_of
+from runs.erf import begin
 from runs.field_figure import Column, field_figure, svg
 from runs.fields import Settings, find_subjects, images_for, measure
+from search_space.errors import RunError
 from search_space.yaml_io import load_architecture
 from tests.micro import Inputs
 
@@ -228,8 +231,12 @@ def test_images_are_resized_normalised_and_moved_and_grey_becomes_three_colours(
         (["{small}", "--peak", "nan"], r"'--peak': must be a number from .*, got nan; for example"),
         (["{small}", "--size", "2"], r"^--size: must leave every stage of .* a map, got 2x2; use "),
         (["{small}", "--data", "nowhere"], r"^'nowhere': must be a folder of images, an \.npz "),
-        (["{small}", "--out", "{full}"], r"^--out .*: must be new or empty, got one in use; name "),
-        (["{small}", "--out", "{small}"], r"^--out .*: must be new or empty, got one in use; name"),
+        (["{small}", "--out", "{full}"], r"^--out .*: must not exist yet, a result is never "),
+        (["{small}", "--out", "{small}"], r"^--out .*: must not exist yet, a result is never "),
+        (
+            ["{small}", "--out", "{small}/x"],
+            r"^--out .*: must be a directory of yours, got: .* is a",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
@@ -242,6 +249,28 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
     code, printed, error = erf(*given)
     assert (code, printed) == (2, "")
     assert re.search(said, complaint(error))
+    assert not (tmp_path / "x").exists()
+
+
+def test_every_checkpoint_is_read_before_the_first_network_is_measured(
+    erf: Erf, nets: tuple[Path, Path], tmp_path: Path
+) -> None:
+    torch.save({"model": {}}, tmp_path / "empty.pth")
+    for file in ("nonexistent.pth", "empty.pth"):
+        given = f"{nets[1]}={tmp_path / file}"
+        code, _, error = erf(*nets, "--weights", given, "--out", tmp_path / "x")
+        assert code == 2
+        assert file in complaint(error)
+        assert error.startswith("Error: ")  # no line of a measured network before it
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_unwritable_directory_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if os.access(tmp_path / "closed", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(RunError, match=r"closed cannot be written; name another"):
+        begin(["x"], Settings(), out=tmp_path / "closed" / "x", as_json=False, quiet=True)
 
 
 def test_images_of_other_colours_are_refused(
@@ -277,6 +306,7 @@ def test_a_network_without_a_gradient_is_failed_work(
     code, _, error = erf(nets[0], "--weights", given, "--out", tmp_path / "x")
     assert code == 1
     assert re.search(r"must let a gradient through .* is zero everywhere; try ", complaint(error))
+    assert not (tmp_path / "x").exists()
 
 
 # Figure.
