@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from builders.layers import MapNorm
 from builders.network import Network, build_network
 from builders.trunk import Trunk
 from search_space.architecture import Architecture
-from search_space.errors import SpaceError
+from search_space.errors import SpaceError, nearest
 
 OutNorms = Literal["none", "layer", "batch"]
 
@@ -113,7 +113,7 @@ def features_only(
             RepLKNet-XL does.
 
     Raises:
-        SpaceError: a stage that the network does not have.
+        SpaceError: a stage that the network does not have, or an unknown norm.
     """
     return Backbone(network, out_stages=out_stages, out_norms=out_norms)
 
@@ -131,6 +131,11 @@ def _chosen(out_stages: Sequence[int] | None, stages: int) -> tuple[int, ...]:
 
 
 def _norm(kind: OutNorms, width: int) -> nn.Module:
-    if kind == "layer":
-        return MapNorm(width)
-    return nn.BatchNorm2d(width) if kind == "batch" else nn.Identity()
+    kinds: dict[str, Callable[[int], nn.Module]] = {
+        "none": nn.Identity,
+        "layer": MapNorm,
+        "batch": nn.BatchNorm2d,
+    }
+    if kind not in kinds:
+        raise SpaceError(f"out_norms: must be known, got {kind!r}; {nearest(kind, kinds)}")
+    return kinds[kind](width)

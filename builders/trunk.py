@@ -85,7 +85,10 @@ class Trunk(nn.Module):
                 f"make a map, got {height} x {width}; resize them"
             )
         single = self.training and images * rows * columns == 1
-        if single and any(isinstance(part, nn.BatchNorm2d) for part in self.stages[-1].modules()):
+        before = ("stem", "stages", "transitions")
+        behind = (child for name, child in self.named_children() if name not in before)
+        on_last_map = (part for last in (self.stages[-1], *behind) for part in last.modules())
+        if single and any(isinstance(part, nn.BatchNorm2d) for part in on_last_map):
             raise DataError(
                 "images: batch norms need more than one value a channel in training, got one "
                 f"image of {height} x {width} pixels, of which the last map is 1 x 1; "

@@ -48,6 +48,8 @@ def initial_densities(
 ) -> dict[str, float]:
     """Give the density of every maskable weight, so that the share `sparsity` of them all is zero.
 
+    Less where densities come out at `DENSE` or above: such a weight stays whole, as published.
+
     Args:
         network: left as it is.
         sparsity: in (0, 1).

@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from runs.ranking import kernels_text
+from runs.ranking import block_text, kernels_text
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -282,8 +282,8 @@ def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
         "structure": lambda row: row["structures"],
         "S1..S4": lambda row: " ".join(_text(row[f"s{i}"], ".1f") for i in range(1, 5)),
     }
-    if frame["block"].nunique() > 1:
-        columns["block"] = lambda row: row["block"]
+    if len(frame[["block", "weights_sparsity"]].drop_duplicates()) > 1:
+        columns["block"] = lambda row: block_text(row["block"], row["weights_sparsity"])
     if not wide:
         columns = {name: cell for name, cell in columns.items() if name not in NARROW_OMITS}
     for name in columns:

@@ -18,11 +18,12 @@ from evaluators.counting import Counted, count, meta_macs, num_params
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
 from evaluators.sparsity import sparse_cost
+from evaluators.training import Recipe
 from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
 from runs.plan import load_plan, resolved_device
-from runs.ranking import kernels_text
+from runs.ranking import block_text, kernels_text
 from runs.records import RECORD_NAME, read_events
 from runs.search import measures
 from search_space.acceptance import require_acceptance
@@ -169,8 +170,7 @@ def profiled(
         "compliance": {"s1": scores.s1, "s2": scores.s2, "s3": scores.s3, "s4": scores.s4},
     }
     if network.weights_sparsity:
-        sparse = sparse_cost(network, classes)
-        facts["params_nonzero"], facts["macs_nonzero"] = sparse.params_nonzero, sparse.macs_nonzero
+        facts |= _sparse_facts(name, network, classes)
     if loaded is not None:
         facts["weights"] = _weights_facts(loaded, source=str(weights))
     if latency_device is not None:
@@ -210,10 +210,11 @@ def profile_page(facts: dict[str, Any]) -> str:
         f"guidelines   {scores}   (UniRepLKNet's four; NA: nothing to apply to)",
     ]
     if "params_nonzero" in facts:
-        lines.append(
+        lines += [
             f"not zero     {facts['params_nonzero']:,} parameters of the training form, and "
-            f"{facts['macs_nonzero']:,} MACs weighted by density (SNIP)"
-        )
+            f"{facts['macs_nonzero']:,} MACs",
+            f"             weighted by density ({facts['sparsity']})",
+        ]
     if "weights" in facts:
         read = facts["weights"]
         difference = read["merge_difference"]
@@ -253,6 +254,28 @@ def find_network(name: str) -> tuple[Architecture, int]:
             )
         return found[path.name], load_plan(path.parent).num_classes
     return load_architecture(name), PUBLISHED_CLASSES
+
+
+def _sparse_facts(name: str, network: Architecture, classes: int) -> dict[str, Any]:
+    """Say what the zeros of a sparse network leave: after its training in a run, or as forecast."""
+    directory, trial_id = Path(name).parent, Path(name).name
+    recipe = Recipe()
+    if not Path(name).exists() and (directory / RECORD_NAME).exists():
+        recipe = load_plan(directory).recipe
+        for trial in History(read_events(directory)).trials.values():
+            trained = trial.result.get("params_nonzero"), trial.result.get("macs_nonzero")
+            if trial.id == trial_id and trial.architecture == network and None not in trained:
+                return {
+                    "params_nonzero": trained[0],
+                    "macs_nonzero": trained[1],
+                    "sparsity": f"trained, {recipe.sparsity_init}",
+                }
+    sparse = sparse_cost(network, classes, method=recipe.sparsity_init)
+    return {
+        "params_nonzero": sparse.params_nonzero,
+        "macs_nonzero": sparse.macs_nonzero,
+        "sparsity": f"before training, {recipe.sparsity_init}",
+    }
 
 
 def _weights_facts(network: Network, *, source: str) -> dict[str, Any]:
@@ -322,7 +345,8 @@ def _sample_line(network: Architecture, classes: int) -> str:
     structures = "|".join(dict.fromkeys(stage.structure for stage in network.stages))
     return (
         f"{network.id}  {kernels_text(network.stages):22}  {widths:12}  {structures:10}  "
-        f"{counted.params_inference:>10,}  {counted.macs_inference:>11,}  {network.block}"
+        f"{counted.params_inference:>10,}  {counted.macs_inference:>11,}  "
+        f"{block_text(network.block, network.weights_sparsity)}"
     )
 
 

@@ -84,6 +84,7 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "reference_point": reference,
         "settings": asdict(plan.settings),
         "recipe": asdict(plan.recipe),
+        "sparse": any(trial.architecture.weights_sparsity for trial in history.trials.values()),
         "timing": history.final.get("timing"),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "sessions": history.sessions,

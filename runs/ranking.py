@@ -27,7 +27,7 @@ COLUMNS = (
 MORE_COLUMNS = (
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "separable"),
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
-    *("block", "stem", "kernels", "depths", "widths", "structures"),
+    *("block", "stem", "weights_sparsity", "kernels", "depths", "widths", "structures"),
 )
 """Further columns, after the contract; what a row brings beyond them follows in its own order."""
 
@@ -136,8 +136,8 @@ def objectives_named(names: Iterable[str]) -> tuple[Objective, ...]:
 def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Give the rows as a frame with every column of the contract, one row a trial.
 
-    Missing values become NA. `block`, `stem`, `kernels`, `depths`, `widths` and `structures` are
-    read from the JSON in `architecture` where a row does not bring them.
+    Missing values become NA. What describes the network, from `block` to `structures`, is read
+    from the JSON in `architecture` where a row does not bring it.
     """
     full = [_with_shape(row) for row in rows]
     names = dict.fromkeys([*COLUMNS, *MORE_COLUMNS, *(key for row in full for key in row)])
@@ -246,6 +246,11 @@ def kernels_text(stages: Iterable[Stage]) -> str:
     return "|".join(_pattern_text(stage.kernels) for stage in stages)
 
 
+def block_text(block: str, sparsity: float) -> str:
+    """Name a family, with the share of its weights that are held at zero: `slak, 40 % zero`."""
+    return f"{block}, {sparsity:.0%} zero".replace("%", " %") if sparsity > 0 else block
+
+
 def _pattern_text(kernels: Sequence[int]) -> str:
     for period in range(1, len(kernels) // 2 + 1):
         times, rest = divmod(len(kernels), period)
@@ -264,6 +269,7 @@ def _with_shape(row: Mapping[str, Any]) -> dict[str, Any]:
     shape = {
         "block": architecture.block,
         "stem": architecture.stem.kind,
+        "weights_sparsity": architecture.weights_sparsity,
         "kernels": kernels_text(stages),
         "depths": "|".join(str(stage.depth) for stage in stages),
         "widths": "|".join(map(str, architecture.widths)),

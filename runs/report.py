@@ -43,6 +43,9 @@ REASONS_SHOWN = 10
 REASON_LETTERS = 300
 """Length at which the reason of a failure is cut."""
 
+Columns = Sequence[tuple[str, str, str]]
+"""Columns of a table: column of the frame, heading, how it is written."""
+
 COMMON_COLUMNS = (
     ("kernels", "kernels", "text"),
     ("depths", "depths", "text"),
@@ -56,7 +59,12 @@ COST_COLUMNS = (
     ("latency_ms", "latency, ms", "latency"),
     ("macs", "MMACs", "mega"),
     ("params", "k params", "kilo"),
+    ("weights_sparsity", "sparsity", "share"),
+    ("macs_nonzero", "MMACs not zero", "mega"),
+    ("params_nonzero", "k params not zero", "kilo"),
 )
+VARYING = ("block", "weights_sparsity", "macs_nonzero", "params_nonzero")
+"""Columns that are shown where they tell networks of the run apart."""
 FRONT_COLUMNS = (
     ("id", "network", "text"),
     *COMMON_COLUMNS,
@@ -108,9 +116,14 @@ def page(
         figures=_figures(frame, objectives),
         alt=_alt(frame, front, objectives),
         reading=_reading(front, objectives),
-        front=_table(front, FRONT_COLUMNS, facts, numbers=range(1, len(front) + 1)),
+        front=_table(
+            front, _telling(frame, FRONT_COLUMNS), facts, numbers=range(1, len(front) + 1)
+        ),
         ranking=_table(
-            frame.head(shown), RANKING_COLUMNS, facts, numbers=frame["rank"].head(shown).tolist()
+            frame.head(shown),
+            _telling(frame, RANKING_COLUMNS),
+            facts,
+            numbers=frame["rank"].head(shown).tolist(),
         ),
         trials=len(frame),
         hypervolume=_hypervolume(facts, objectives),
@@ -236,9 +249,18 @@ def _reading(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     return sentence
 
 
+def _telling(frame: pd.DataFrame, columns: Columns) -> Columns:
+    """Leave out the columns that are the same for every network of the run."""
+    return [
+        column
+        for column in columns
+        if column[0] not in VARYING or frame[column[0]].nunique(dropna=False) > 1
+    ]
+
+
 def _table(
     frame: pd.DataFrame,
-    columns: Sequence[tuple[str, str, str]],
+    columns: Columns,
     facts: Facts,
     *,
     numbers: Sequence[int] | range,

@@ -93,7 +93,7 @@ def method(facts: Facts) -> list[tuple[str, str]]:
     """Give what a reader must know to judge the numbers: a word and a text each."""
     pairs = [
         ("data", _data_text(facts.get("data") or {})),
-        ("training", recipe_text(facts.get("recipe") or {})),
+        ("training", recipe_text(facts.get("recipe") or {}, sparse=bool(facts.get("sparse")))),
         ("accuracy", _accuracy_text(facts)),
         ("latency", _latency_text(facts)),
         ("device", device_text(facts.get("device") or {})),
@@ -117,8 +117,13 @@ def batch_text(facts: Facts) -> str:
     return "one image" if size == 1 else f"a batch of {size} images"
 
 
-def recipe_text(recipe: Facts) -> str:
-    """Say how every network was trained; empty where nothing is known."""
+def recipe_text(recipe: Facts, *, sparse: bool = False) -> str:
+    """Say how every network was trained; empty where nothing is known.
+
+    Args:
+        recipe: the settings of `evaluators.training.Recipe`.
+        sparse: whether any network holds weights at zero.
+    """
     phrases: dict[str, Callable[[Any], str]] = {
         "epochs": lambda value: plural(value, "epoch"),
         "batch_size": lambda value: f"batches of {value}",
@@ -141,8 +146,15 @@ def recipe_text(recipe: Facts) -> str:
             else "batch norm statistics as the training left them"
         ),
     }
+    zeros: dict[str, Callable[[Any], str]] = {
+        "sparsity_init": lambda value: f"zeros of sparse networks shared out by {value}",
+        "prune_rate": lambda value: f"at first {value:.0%} of the others pruned and regrown",
+        "mask_updates": lambda value: f"masks moved {plural(value, 'time')}",
+    }
     return "; ".join(
-        phrase(recipe[key]) for key, phrase in phrases.items() if not missing(recipe.get(key))
+        phrase(recipe[key])
+        for key, phrase in (phrases | zeros if sparse else phrases).items()
+        if not missing(recipe.get(key))
     )
 
 
@@ -241,6 +253,11 @@ def warm_start_text(facts: Facts) -> str:
         "beyond half of the budget": started["beyond"],
     }
     rest = ", ".join(f"{number} {text}" for text, number in others.items() if number)
+    if not networks:
+        return (
+            f"no published network, so the sampler begins alone; of all {started['published']}: "
+            f"{rest}."
+        )
     return (
         f"{plural(len(networks), 'published network')}, scaled to the space, as anchors, best "
         f"published top-1 first; of all {started['published']}{': ' if rest else ''}{rest}."

@@ -15,7 +15,7 @@ import builders
 from builders.backbone import Backbone, build_backbone, features_only
 from builders.layers import MapNorm
 from builders.network import Network, build_network, merge_network
-from search_space.architecture import Architecture, Stem
+from search_space.architecture import Architecture, Stage, Stem
 from search_space.errors import DataError, SpaceError
 from search_space.yaml_io import load_architecture
 from tests.family_architectures import EVERY, FAMILY, MIXED, small_architecture
@@ -416,3 +416,27 @@ def test_builders_exports_the_backbone() -> None:
     assert builders.build_backbone is build_backbone
     assert builders.Backbone is Backbone
     assert isinstance(build_network(FAMILY["slak"], 2), Network)
+
+
+def test_a_norm_behind_the_last_map_wants_more_than_one_pixel_in_training_too() -> None:
+    architecture = Architecture(
+        size=(8, 8),
+        block="convnext",
+        stem=Stem(kind="patchify"),
+        transition="convnext",
+        stages=(Stage(depth=1, width=4, placement="S"), Stage(depth=1, width=8, placement="S")),
+    )
+    backbone = build_backbone(architecture, out_norms="batch").train()
+    with pytest.raises(DataError, match="batch norms need more than one value a channel"):
+        backbone(torch.zeros(1, 3, 8, 8))
+    network = build_network(replace(architecture, head="norm_pool"), 3).train()
+    with pytest.raises(DataError, match="batch norms need more than one value a channel"):
+        network(torch.zeros(1, 3, 8, 8))
+
+
+def test_an_unknown_norm_is_refused() -> None:
+    architecture = Architecture(
+        size=(8, 8), stem=Stem(), stages=(Stage(depth=1, width=4, placement="S"),)
+    )
+    with pytest.raises(SpaceError, match=r"^out_norms: must be known, got 'instance'"):
+        build_backbone(architecture, out_norms="instance")  # type: ignore[arg-type]

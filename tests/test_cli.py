@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from evaluators.densities import SPARSITY_INITS
 from runs import session
-from runs.cli import cli
+from runs.cli import SPARSITY_NAMES, cli
 from runs.ending import INTERRUPTED, interrupt
 from runs.ending import run as exit_code_of
 from search_space.errors import RunError, WorkFailed
@@ -75,6 +76,11 @@ def test_how_zeros_are_shared_out_is_kept_with_the_run(
     given = ("--space", inputs.space, "--data", inputs.data, "--budget", "1", "--quiet")
     assert say(*given, "--sparsity-init", "erk", "--out", tmp_path / "run")[0] == 0
     assert "sparsity_init: erk" in (tmp_path / "run" / "run.yaml").read_text()
+
+
+def test_the_words_of_sparsity_init_are_those_of_the_recipe() -> None:
+    # Written twice, so that --help need not import torch.
+    assert SPARSITY_NAMES == SPARSITY_INITS
 
 
 def test_help_lists_commands_and_options(say: Say) -> None:

@@ -11,6 +11,7 @@ import pytest
 from runs.ranking import (
     COLUMNS,
     OBJECTIVES,
+    block_text,
     front,
     hypervolume,
     kernels_text,
@@ -265,3 +266,8 @@ def test_the_objectives_are_these_five() -> None:
         "macs": ("macs", "min"),
         "params": ("params", "min"),
     }
+
+
+def test_a_sparse_network_is_named_with_its_zeros() -> None:
+    assert block_text("slak", 0.4) == "slak, 40 % zero"
+    assert block_text("slak", 0) == "slak"

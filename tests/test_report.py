@@ -395,3 +395,21 @@ def test_numpy_values_are_written_as_plain_ones(frame: pd.DataFrame) -> None:
     text = read(frame, hypervolume=np.float64(0.5), spent=np.int64(1200)).text
     assert "Hypervolume 0.5000" in text
     assert "This rests on 1,200 trainings" in text
+
+
+def test_zeros_are_told_where_a_network_has_some(frame: pd.DataFrame) -> None:
+    sparse = frame.copy()
+    sparse.loc[0, ["weights_sparsity", "macs_nonzero", "params_nonzero"]] = [0.4, 2_500_000, 7_100]
+    recipe = {"sparsity_init": "erk", "prune_rate": 0.3, "mask_updates": 50}
+
+    told = read(sparse, recipe=recipe, sparse=True)
+    dense = read(frame, recipe=recipe, sparse=False)
+
+    row = next(
+        row for row in told.table("Trials by the first objective") if row["sparsity"] == "40.0%"
+    )
+    assert (row["MMACs not zero"], row["k params not zero"]) == ("2.50", "7.1")
+    assert "zeros of sparse networks shared out by erk" in told.text
+    assert "masks moved 50 times" in told.text
+    assert "zero" not in dense.text
+    assert "sparsity" not in dense.table("Trials by the first objective")[0]
