@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from runs.options import AS_JSON, DATA, DATA_ROOT, QUIET, SEED, size_option
+from runs.options import AS_JSON, DATA_ROOT, QUIET, SEED, size_option
 
 
 def _number(_context: click.Context, _option: click.Parameter, given: float) -> float:
@@ -28,7 +28,11 @@ def _number(_context: click.Context, _option: click.Parameter, given: float) -> 
     help="Images in pixels: best twice what the networks were trained on, or more.",
 )
 @click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
-@DATA
+@click.option(
+    "--data",
+    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file.  "
+    "[default: the run's data for a RUN/ID, else the shipped part of Fashion-MNIST]",
+)
 @DATA_ROOT
 @click.option(
     "--weights",
@@ -69,7 +73,12 @@ def erf(
     """Measure how far networks see: effective receptive fields as table, figure and files.
 
     NET is a published name, an architecture file, or RUN/ID. A RUN/ID whose weights the run kept is
-    measured trained, as is a NET with --weights; others are untrained. An untrained network is
+    measured trained, as is a NET with --weights; others are untrained. A RUN/ID is measured on the
+    data of its run, others on the shipped set; --data names one set for all. Images are normalised
+    by the mean and deviation of their data, as `search` trains; for a NET with --weights by those
+    of ImageNet, as it was trained (RepLKNet-XL: by 0.5 and 0.5).
+
+    An untrained network is
     drawn anew; its batch norms are set by the images, and every block is scaled to add 3 % of the
     deviation of its input, in all families alike: as drawn, a layer scale of 1e-6 switches the
     blocks off, and the map shows the initialisation instead of the architecture.

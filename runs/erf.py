@@ -16,8 +16,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from evaluators.data import load_data
-from evaluators.images import ImageData
 from evaluators.receptive_field import SHARES, Extent
 from runs.console import PLAIN_WIDTH, duration, plain
 from runs.field_figure import Column, field_figure, png, svg
@@ -27,8 +25,8 @@ from runs.fields import (
     Settings,
     check_weights,
     find_subjects,
-    images_for,
     measure,
+    samples_for,
 )
 from runs.plan import environment
 from runs.ranking import kernels_text
@@ -50,9 +48,7 @@ def begin(
     """
     _require_writable(run_directory(out, "erf"))
     subjects = find_subjects(names, settings)
-    data = load_data(settings.data, root=settings.root)
-    colours = {subject.architecture.channels for subject in subjects}
-    images = {channels: images_for(data, channels, settings) for channels in colours}
+    samples = samples_for(subjects, settings)
     for subject in subjects:
         check_weights(subject)
     terminal = Console(stderr=True, highlight=False, quiet=quiet)
@@ -66,13 +62,12 @@ def begin(
         transient=True,
         disable=quiet or not terminal.is_terminal,
     ) as progress:
-        for subject in subjects:
+        for subject, sample in zip(subjects, samples, strict=True):
             task = progress.add_task(plain(subject.name), total=settings.images)
             report = partial(_advance, progress, task)
-            channels = subject.architecture.channels
-            measured.append(measure(subject, images[channels], settings, report=report))
+            measured.append(measure(subject, sample, settings, report=report))
             terminal.print(Text(f"{plain(subject.name)}: {duration(measured[-1].seconds)}"))
-    facts = document(measured, data, settings)
+    facts = document(measured, settings)
     # Named anew: without --out, another command may have taken the name in the meantime.
     paths = write(run_directory(out, "erf"), measured, facts)
     facts["files"] = [str(path) for path in paths]
@@ -93,8 +88,10 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
     """Lay out the numbers, a stage a row."""
     height, width = settings.size
     names = [f"r{share * 100:.0f} %" for share in SHARES]
+    data = dict.fromkeys(plain(one.sample.data.name) for one in measured)
+    of_it = f" of {next(iter(data))}" if len(data) == 1 else ""
     shown = Table(
-        title=f"effective receptive fields at {height}x{width} px, {settings.images} images",
+        title=f"effective receptive fields at {height}x{width} px, {settings.images} images{of_it}",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -102,10 +99,10 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
         f"{settings.peak:g}, over the image. sigma: radius sqrt(sum p d^2 / 2); area: least share "
         "of the pixels with 50, 95 % of the gradient; both without the logarithm. |g|: with the "
         "negative part. Saturated: the image cuts the field, so sigma is a lower bound; use a "
-        f"larger --size. Untrained: {UNTRAINED}.",
+        f"larger --size. Untrained: {UNTRAINED}.{_normalised(measured)}",
         caption_justify="left",
     )
-    for column in ("network", "weights", "stage"):
+    for column in ("network", "weights", *([] if of_it else ["data"]), "stage"):
         shown.add_column(column, no_wrap=column == "stage")
     for column in (*names, "sigma px", "area50 %", "area95 %", "sigma |g|", "saturated"):
         shown.add_column(column, justify="right", no_wrap=True)
@@ -120,6 +117,7 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
                     for text in (
                         "" if index else plain(one.subject.name),
                         "" if index else kind,
+                        *([] if of_it else ["" if index else plain(one.sample.data.name)]),
                         f"{field.stage}{' (last)' if last else ''}",
                         *(f"{100 * value:.1f}" for value in found.r),
                         f"{found.sigma_px:.1f}",
@@ -134,12 +132,16 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
     return shown
 
 
-def document(measured: Sequence[Measured], data: ImageData, settings: Settings) -> dict[str, Any]:
+def document(measured: Sequence[Measured], settings: Settings) -> dict[str, Any]:
     """Give everything that was measured and what is needed to repeat it, as plain values."""
+    data = [
+        {"name": one.sample.data.name, "split": "test", "sha256": one.sample.data.sha256}
+        for one in measured
+    ]
     return {
         "size": list(settings.size),
         "images": settings.images,
-        "data": {"name": data.name, "split": "test", "sha256": data.sha256},
+        "data": data[0] if all(one == data[0] for one in data) else None,
         "seed": settings.seed,
         "peak": settings.peak,
         "shares": list(SHARES),
@@ -152,6 +154,12 @@ def document(measured: Sequence[Measured], data: ImageData, settings: Settings) 
                 "kernels": kernels_text(one.subject.architecture.stages),
                 "trained": one.subject.trained,
                 "weights": one.subject.origin,
+                "data": its_data,
+                "normalised": {
+                    "by": one.sample.normalised,
+                    "mean": list(one.sample.statistics[0]),
+                    "deviation": list(one.sample.statistics[1]),
+                },
                 "seconds": round(one.seconds, 2),
                 "stages": [
                     {
@@ -167,7 +175,7 @@ def document(measured: Sequence[Measured], data: ImageData, settings: Settings) 
                     )
                 ],
             }
-            for one in measured
+            for one, its_data in zip(measured, data, strict=True)
         ],
     }
 
@@ -182,6 +190,7 @@ def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) 
         Column(
             name=plain(one.subject.name),
             note="trained" if one.subject.trained else "untrained",
+            data=plain(one.sample.data.name),
             fields=one.fields,
             extents=one.extents,
         )
@@ -203,6 +212,18 @@ def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) 
         paths.append(directory / name)
         write_atomic(paths[-1], content)
     return paths
+
+
+def _normalised(measured: Sequence[Measured]) -> str:
+    """Say which networks read images normalised by other statistics than those of the data."""
+    kinds: dict[str, list[str]] = {}
+    for one in measured:
+        if one.sample.statistics != one.sample.data.mean_std:
+            kinds.setdefault(one.sample.normalised, []).append(plain(one.subject.name))
+    return "".join(
+        f" Mean and deviation of the images of {', '.join(names)}: {kind}."
+        for kind, names in kinds.items()
+    )
 
 
 def _advance(progress: Progress, task: TaskID, done: int) -> None:
@@ -241,6 +262,7 @@ def _csv(facts: dict[str, Any]) -> str:
     rows = [
         {
             **{key: net[key] for key in ("name", "id", "kernels", "trained", "weights")},
+            "data": net["data"]["name"],
             "height": facts["size"][0],
             "width": facts["size"][1],
             **{k: v for k, v in stage.items() if k != "centre"},

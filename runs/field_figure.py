@@ -39,6 +39,8 @@ class Column:
     name: str
     note: str
     """Trained or untrained."""
+    data: str
+    """Name of the data set of its images."""
     fields: Sequence[Field]
     extents: Sequence[Extent]
 
@@ -55,6 +57,7 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
     height, width = columns[0].fields[-1].map.shape
     across = min(A_ROW, len(columns))
     rows = -(-len(columns) // across)
+    several = len({column.data for column in columns}) > 1
     tall = CELL * height / width
     smalls = max(len(column.fields) for column in columns) - 1
     side = (CELL - (smalls - 1) * 0.1) / smalls if smalls > 1 else CELL / 2
@@ -78,7 +81,7 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
         top = row * (row_tall + BETWEEN) + TITLE
         axes = axes_at(left, top, CELL, tall)
         _draw(axes, column.fields[-1], column.extents[-1], peak=peak)
-        _head(axes, column)
+        _head(axes, column, data=f", {column.data}" if several else "")
         _under(axes, column.extents[-1])
         for number, (field, found) in enumerate(
             zip(column.fields[:-1], column.extents[:-1], strict=True)
@@ -142,7 +145,7 @@ def _draw(axes: Axes, field: Field, found: Extent, *, peak: float) -> None:
         spine.set_visible(False)
 
 
-def _head(axes: Axes, column: Column) -> None:
+def _head(axes: Axes, column: Column, *, data: str) -> None:
     name = column.name if len(column.name) <= LONGEST_NAME else "..." + column.name[-27:]
     axes.text(
         0,
@@ -157,10 +160,11 @@ def _head(axes: Axes, column: Column) -> None:
     axes.text(
         0,
         1.02,
-        f"{column.note}, stage {column.fields[-1].stage}",
+        f"{column.note}, stage {column.fields[-1].stage}{data}",
         transform=axes.transAxes,
         fontsize=8.5,
         color=FAINT,
+        parse_math=False,
     )
 
 
@@ -203,11 +207,13 @@ def _caption(
     wide: float,
 ) -> list[str]:
     """Say how to read the picture, in lines that fit its width."""
+    data = {column.data for column in columns}
+    of_it = f"of {data.pop()}" if len(data) == 1 else "of the data named above each"
     sentences = [
         f"How much each pixel of a {size[0]} x {size[1]} image moves the middle unit of the last "
         f"stage (large) and of the stages before (small): the positive part of its gradient, mean "
-        f"of {images} image{'s' * (images != 1)}, shown as log10(1 + x) with every map's peak "
-        f"scaled to {peak:g}.",
+        f"of {images} image{'s' * (images != 1)} {of_it}, shown as log10(1 + x) with every map's "
+        f"peak scaled to {peak:g}.",
         "Dashed: the square that holds 99 % of it; r(99 %) is its share of the image. The radius "
         "sqrt(sum p d\N{SUPERSCRIPT TWO} / 2) takes the gradient without the logarithm.",
     ]

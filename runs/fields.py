@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from builders import Network, build_network, load_official, merge_network
-from evaluators.batches import Normaliser
+from evaluators.data import load_data
 from evaluators.images import ImageData
 from evaluators.receptive_field import (
     BRANCH,
@@ -29,17 +29,25 @@ from evaluators.receptive_field import (
 from runs.describe import find_network
 from runs.history import History
 from runs.latencies import first_device
-from runs.plan import resolved_device
+from runs.plan import load_plan, resolved_device
 from runs.records import RECORD_NAME, read_events
 from runs.search import weights_path
 from search_space.architecture import Architecture
 from search_space.errors import DataError, RunError, WorkFailed, nearest
+from search_space.yaml_io import load_architecture
 
 SETTLED_ON = 2
 """Images of 512 x 512 that set the batch norms of an untrained network; of smaller ones more."""
 
 GOLDEN = 0.6180339887498949
 """(sqrt 5 - 1) / 2: its multiples lie evenly between whole numbers, however many."""
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of each colour, of pixels from 0 to 255."""
+IMAGENET: Statistics = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""What official networks were trained with: 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225."""
+HALF: Statistics = ((127.5,) * 3, (127.5,) * 3)
+"""What RepLKNet-XL was trained with: 0.5 and 0.5."""
 
 UNTRAINED = (
     "drawn anew, batch norms set by the images, and every block scaled to add "
@@ -56,7 +64,7 @@ class Settings:
     """Height and width of the images in pixels."""
     images: int = 8
     data: str | None = None
-    """As `load_data` reads it; None is the shipped set."""
+    """As `load_data` reads it; None is the run's own for a RUN/ID, else the shipped set."""
     root: Path | None = None
     """Where torchvision's sets are."""
     weights: tuple[str, ...] = ()
@@ -74,6 +82,8 @@ class Subject:
     name: str
     architecture: Architecture
     classes: int
+    run: Path | None
+    """The run that it comes from; None without."""
     weights: Path | None
     """Weights that a run kept; None without."""
     checkpoint: str | None
@@ -93,10 +103,23 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """The images on which a network is measured."""
+
+    data: ImageData
+    normalised: str
+    """Whose mean and deviation, in words."""
+    statistics: Statistics
+    images: Tensor
+    """(N, C, H, W), as the network reads them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Measured:
     """The fields of one network."""
 
     subject: Subject
+    sample: Sample
     fields: list[Field]
     extents: list[Extent]
     """Of the positive part of the gradient, stage by stage."""
@@ -136,20 +159,52 @@ def find_subjects(names: Sequence[str], settings: Settings) -> list[Subject]:
                 f"--size: must leave every stage of {name} a map, got "
                 f"{settings.size[0]}x{settings.size[1]}; use a larger one"
             )
-        kept = None if settings.untrained else _kept_weights(Path(name))
+        run = _run_of(Path(name))
+        aside = run is None or settings.untrained or name in checkpoints
         subjects.append(
             Subject(
                 name=name,
                 architecture=architecture,
                 classes=classes,
-                weights=kept,
+                run=run,
+                weights=None if aside else _kept_weights(Path(name)),
                 checkpoint=checkpoints.get(name),
             )
         )
     return subjects
 
 
-def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
+def samples_for(subjects: Sequence[Subject], settings: Settings) -> list[Sample]:
+    """Give every network its images: of --data, of the run that it comes from, or shipped.
+
+    A network with an official checkpoint reads them normalised as its authors' code does, every
+    other by the mean and deviation of the data, as our training does.
+
+    Raises:
+        ReplkError: data cannot be read, are too few, or their colours do not fit.
+    """
+    sets: dict[Path | None, ImageData] = {}
+    drawn: dict[tuple[str, int, str], Sample] = {}
+    samples = []
+    for subject in subjects:
+        run = subject.run if settings.data is None else None
+        if run not in sets:
+            sets[run] = _data_of(run, settings)
+        data, channels = sets[run], subject.architecture.channels
+        normalised, statistics = _statistics(subject, data)
+        key = (data.sha256, channels, normalised)
+        if key not in drawn:
+            images = images_for(data, channels, settings, statistics=statistics)
+            drawn[key] = Sample(
+                data=data, normalised=normalised, statistics=statistics, images=images
+            )
+        samples.append(drawn[key])
+    return samples
+
+
+def images_for(
+    data: ImageData, channels: int, settings: Settings, *, statistics: Statistics
+) -> Tensor:
     """Draw images of the test split as a network reads them: (N, channels, H, W).
 
     They are resized (bicubic), normalised, and each is moved round by another distance: where all
@@ -175,7 +230,9 @@ def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
     smaller = height < data.size[0] or width < data.size[1]
     pixels_BCHW = F.interpolate(pixels_BCHW, (height, width), mode="bicubic", antialias=smaller)
     pixels_BHWC = pixels_BCHW.clamp(0, 255).permute(0, 2, 3, 1)
-    x_BCHW = Normaliser(data, torch.device("cpu"))(pixels_BHWC)
+    mean_C, deviation_C = (torch.tensor(values) for values in statistics)
+    # A grey image becomes one of several colours where the statistics have them.
+    x_BCHW = ((pixels_BHWC - mean_C) / deviation_C).permute(0, 3, 1, 2)
     # A lattice: few images cover the distances evenly, where few random ones would not.
     lattice = np.arange(settings.images)[:, None] * (1 / settings.images, GOLDEN)
     shifts = ((rng.random(2) + lattice) % 1 * (height, width)).astype(int).tolist()
@@ -185,7 +242,7 @@ def images_for(data: ImageData, channels: int, settings: Settings) -> Tensor:
 
 def measure(
     subject: Subject,
-    images_NCHW: Tensor,
+    sample: Sample,
     settings: Settings,
     *,
     report: Callable[[int], None] = lambda _: None,
@@ -197,7 +254,7 @@ def measure(
     """
     begin_s = time.monotonic()
     device = first_device(resolved_device("auto"))
-    images_NCHW = images_NCHW.to(device)
+    images_NCHW = sample.images.to(device)
     network = _network(subject, settings.seed).to(device)
     if not subject.trained:
         height, width = settings.size
@@ -215,6 +272,7 @@ def measure(
         ) from error
     return Measured(
         subject=subject,
+        sample=sample,
         fields=fields,
         extents=extents,
         absolute=absolute,
@@ -249,12 +307,34 @@ def _network(subject: Subject, seed: int) -> Network:
     return network.eval()
 
 
+def _run_of(name: Path) -> Path | None:
+    """Find the run of a RUN/ID; None for other names."""
+    return None if name.exists() or not (name.parent / RECORD_NAME).exists() else name.parent
+
+
 def _kept_weights(name: Path) -> Path | None:
     """Find what a run kept of a network: its longest training, else its latest trial."""
-    if name.exists() or not (name.parent / RECORD_NAME).exists():
-        return None
     trials = History(read_events(name.parent)).trials.values()
     of_it = (trial.number for trial in trials if trial.id == name.name)
     final = name.parent / "weights" / f"final-{name.name}.safetensors"
     paths = [final, *(weights_path(name.parent, number) for number in sorted(of_it, reverse=True))]
     return next((path for path in paths if path.exists()), None)
+
+
+def _data_of(run: Path | None, settings: Settings) -> ImageData:
+    if run is None:
+        return load_data(settings.data, root=settings.root)
+    try:
+        return load_plan(run).data.load()
+    except DataError as error:
+        raise DataError(f"{error}, or name others with --data") from error
+
+
+def _statistics(subject: Subject, data: ImageData) -> tuple[str, Statistics]:
+    """Say by whose mean and deviation a network's images are normalised, and give them."""
+    architecture = subject.architecture
+    if subject.checkpoint is None or architecture.channels != len(IMAGENET[0]):
+        return f"those of {data.name}", data.mean_std
+    if architecture.stages == load_architecture("replknet_xl").stages:
+        return "0.5 and 0.5", HALF
+    return "those of ImageNet", IMAGENET

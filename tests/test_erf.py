@@ -17,7 +17,7 @@ from runs.cli import cli
 from runs.ending import run as exit_code_of
 from runs.erf import begin
 from runs.field_figure import Column, field_figure, svg
-from runs.fields import Settings, find_subjects, images_for, measure
+from runs.fields import Settings, find_subjects, images_for, measure, samples_for
 from search_space.errors import RunError
 from search_space.yaml_io import load_architecture
 from tests.micro import Inputs
@@ -151,16 +151,14 @@ def test_the_order_of_the_published_study_shows(erf: Erf, tmp_path: Path) -> Non
 
 
 def test_a_network_of_a_run_is_measured_with_the_weights_that_the_run_kept(
-    erf: Erf, run: Path, inputs: Inputs, tmp_path: Path
+    erf: Erf, run: Path, tmp_path: Path
 ) -> None:
     with (run / "trials.csv").open(encoding="utf-8") as file:
         trial = next(row for row in csv.DictReader(file) if row["state"] == "complete")
     name = run / trial["id"]
     found = {}
     for words in (("--json",), ("--json", "--untrained")):
-        code, printed, said = erf(
-            name, *words, "--data", inputs.data, "--out", tmp_path / words[-1]
-        )
+        code, printed, said = erf(name, *words, "--out", tmp_path / words[-1])
         assert code == 0, said
         (found[words],) = json.loads(printed)["networks"]
     trained, untrained = found.values()
@@ -193,14 +191,79 @@ def test_a_network_with_an_official_checkpoint_is_measured_trained(
     first, second = json.loads(printed)["networks"]
     assert (first["trained"], second["trained"]) == (True, False)
     assert first["weights"].endswith("official.pth")
+    assert first["normalised"]["by"] == "those of ImageNet"
+    assert second["normalised"]["by"] == "those of fashion_mnist_12k"
 
 
 # Images.
 
 
+def test_a_network_of_a_run_is_measured_on_the_runs_data_and_others_on_the_shipped(
+    erf: Erf, nets: tuple[Path, Path], run: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    with (run / "trials.csv").open(encoding="utf-8") as file:
+        name = run / next(row for row in csv.DictReader(file) if row["state"] == "complete")["id"]
+    with np.load(inputs.data) as arrays:
+        pixels = arrays["train_images"]
+    code, printed, said = erf(name, nets[0], "--json", "--out", tmp_path / "own")
+    assert code == 0, said
+    facts = json.loads(printed)
+    first, second = facts["networks"]
+    assert facts["data"] is None
+    assert [first["data"]["name"], second["data"]["name"]] == ["shapes", "fashion_mnist_12k"]
+    assert first["normalised"]["by"] == "those of shapes"
+    assert first["normalised"]["mean"] == pytest.approx([pixels.mean()])
+    assert first["normalised"]["deviation"] == pytest.approx([pixels.std()])
+    code, printed, said = erf(name, "--data", "fashion_mnist_12k", "--out", tmp_path / "other")
+    assert code == 0, said
+    assert "2 images of fashion_mnist_12k" in printed
+
+
+def test_the_data_of_each_network_stand_in_the_table_where_they_differ(
+    erf: Erf, nets: tuple[Path, Path], run: Path, tmp_path: Path
+) -> None:
+    with (run / "trials.csv").open(encoding="utf-8") as file:
+        name = run / next(row for row in csv.DictReader(file) if row["state"] == "complete")["id"]
+    code, printed, said = erf(name, nets[0], "--out", tmp_path / "x")
+    assert code == 0, said
+    assert re.search(r" trained +shapes +1 ", printed)
+    assert re.search(r" untrained +fashion_mnist_12k +1 ", printed)
+
+
+def test_images_of_a_run_that_are_gone_are_refused_with_a_way_out(
+    erf: Erf, run: Path, tmp_path: Path
+) -> None:
+    plan = run / "run.yaml"
+    plan.write_text(plan.read_text("utf-8").replace("shapes.npz", "gone.npz"), encoding="utf-8")
+    with (run / "trials.csv").open(encoding="utf-8") as file:
+        name = run / next(csv.DictReader(file))["id"]
+    code, _, error = erf(name, "--out", tmp_path / "x")
+    assert code == 2
+    assert re.search(r"gone\.npz.*, or name others with --data$", complaint(error))
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "mean"),
+    [
+        ("convnext_t", "those of ImageNet", [123.675, 116.28, 103.53]),
+        ("replknet_xl", "0.5 and 0.5", [127.5, 127.5, 127.5]),
+    ],
+)
+def test_images_for_an_official_checkpoint_are_normalised_as_its_authors_did(
+    name: str, by: str, mean: list[float]
+) -> None:
+    settings = Settings(size=(64, 64), images=2, weights=(f"{name}=x.pth",))
+    (sample,) = samples_for(find_subjects([name], settings), settings)
+    assert sample.normalised == by
+    assert list(sample.statistics[0]) == mean
+    # Resized, the data's darkest pixel is 0 still: what it becomes shows the statistics.
+    for colour, (middle, deviation) in enumerate(zip(*sample.statistics, strict=True)):
+        assert float(sample.images[:, colour].min()) == pytest.approx(-middle / deviation)
+
+
 def test_images_are_resized_normalised_and_moved_and_grey_becomes_three_colours() -> None:
     data = load_data()
-    images = images_for(data, 3, Settings(size=(56, 84), images=4))
+    images = images_for(data, 3, Settings(size=(56, 84), images=4), statistics=data.mean_std)
     assert images.shape == (4, 3, 56, 84)
     assert torch.equal(images[:, 0], images[:, 2])
     assert abs(float(images.mean())) < 0.5
@@ -316,12 +379,18 @@ def test_the_figure_shows_every_stage_of_every_network_in_the_same_bytes_each_ti
     nets: tuple[Path, Path],
 ) -> None:
     settings = Settings(size=(64, 48), images=2)
-    data = load_data()
     columns = []
-    for subject in find_subjects([str(path) for path in nets], settings):
-        found = measure(subject, images_for(data, 3, settings), settings)
+    subjects = find_subjects([str(path) for path in nets], settings)
+    for subject, sample in zip(subjects, samples_for(subjects, settings), strict=True):
+        found = measure(subject, sample, settings)
         columns.append(
-            Column(name="$a$_b", note="untrained", fields=found.fields, extents=found.extents)
+            Column(
+                name="$a$_b",
+                note="untrained",
+                data="shapes",
+                fields=found.fields,
+                extents=found.extents,
+            )
         )
     figures = [field_figure(columns * 3, peak=1e3, images=2, note="as drawn") for _ in range(2)]
     assert len(figures[0].axes) == 6 * 2 + 1  # and the colour bar
