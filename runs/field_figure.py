@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 from evaluators.receptive_field import Extent, Field
@@ -24,12 +25,19 @@ MAPS = "inferno"
 
 # Inches.
 CELL, GAP, MARGIN = 2.9, 0.35, 0.3
+LEAST_TALL, MOST_TALL = 0.35, 2.5 * CELL
+"""Height of a map; only where the image's sides differ more is the map stretched."""
 TITLE, UNDER, SMALL_UNDER, BETWEEN = 0.5, 0.52, 0.34, 0.3
-BAR, CAPTION_LINE = 0.16, 0.165
+NAME, NOTE = 0.25, 0.07
+"""Of the base lines of a network's name and note above its map."""
+BAR, LEAST_BAR, CAPTION_LINE = 0.16, 1.8, 0.165
+"""Width of the colour bar, and the height that its label needs."""
+BAR_GAP, BAR_WORDS = 0.25, 0.75
+CAPTION_SIZE = 8
+"""Points."""
+PNG_DPI = 200
 A_ROW = 4
 """Networks beside each other; more go below."""
-LONGEST_NAME = 30
-"""Letters of a network's name; of a longer one the end is shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,15 +66,17 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
     across = min(A_ROW, len(columns))
     rows = -(-len(columns) // across)
     several = len({column.data for column in columns}) > 1
-    tall = CELL * height / width
+    tall = min(max(CELL * height / width, LEAST_TALL), MOST_TALL)
     smalls = max(len(column.fields) for column in columns) - 1
     side = (CELL - (smalls - 1) * 0.1) / smalls if smalls > 1 else CELL / 2
-    small_tall = side * height / width if smalls else 0.0
+    small_tall = tall * side / CELL if smalls else 0.0
     row_tall = TITLE + tall + UNDER + (small_tall + SMALL_UNDER if smalls else 0)
-    total_wide = 2 * MARGIN + across * CELL + (across - 1) * GAP + 0.25 + BAR + 0.75
-    caption = _caption(columns, (height, width), peak, images, note, wide=total_wide)
+    row_tall = max(row_tall, TITLE + LEAST_BAR)
+    maps_wide = across * CELL + (across - 1) * GAP
+    total_wide = 2 * MARGIN + maps_wide + BAR_GAP + BAR + BAR_WORDS
+    caption = _caption(columns, (height, width), peak, images, note, wide=total_wide - 2 * MARGIN)
     total_tall = rows * row_tall + (rows - 1) * BETWEEN + len(caption) * CAPTION_LINE + 0.25
-    figure = Figure(figsize=(total_wide, total_tall), facecolor="white")
+    figure = Figure(figsize=(total_wide, total_tall), dpi=PNG_DPI, facecolor="white")
     FigureCanvasAgg(figure)
 
     def axes_at(left: float, top: float, wide: float, high: float) -> Axes:
@@ -81,7 +91,7 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
         top = row * (row_tall + BETWEEN) + TITLE
         axes = axes_at(left, top, CELL, tall)
         _draw(axes, column.fields[-1], column.extents[-1], peak=peak)
-        _head(axes, column, data=f", {column.data}" if several else "")
+        _head(axes, column, data=f", {column.data}" if several else "", tall=tall)
         _under(axes, column.extents[-1])
         for number, (field, found) in enumerate(
             zip(column.fields[:-1], column.extents[:-1], strict=True)
@@ -90,15 +100,13 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
             _draw(small, field, found, peak=peak)
             text = f"stage {field.stage}\n{_bound(found)}{found.sigma_px:.0f} px"
             small.set_xlabel(text, fontsize=7.5, color=FAINT, labelpad=2, linespacing=1.15)
-    bar = axes_at(
-        MARGIN + across * CELL + (across - 1) * GAP + 0.25, TITLE, BAR, min(tall, row_tall)
-    )
+    bar = axes_at(MARGIN + maps_wide + BAR_GAP, TITLE, BAR, max(tall, LEAST_BAR))
     _colour_bar(figure, bar, peak=peak)
     figure.text(
         MARGIN / total_wide,
         0.12 / total_tall,
         "\n".join(caption),
-        fontsize=8,
+        fontsize=CAPTION_SIZE,
         color=FAINT,
         va="bottom",
         linespacing=1.3,
@@ -110,7 +118,7 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
 def png(figure: Figure) -> bytes:
     """Give the picture as a PNG of 200 dots an inch."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=200)
+    figure.savefig(data, format="png", dpi=PNG_DPI)
     return data.getvalue()
 
 
@@ -145,27 +153,38 @@ def _draw(axes: Axes, field: Field, found: Extent, *, peak: float) -> None:
         spine.set_visible(False)
 
 
-def _head(axes: Axes, column: Column, *, data: str) -> None:
-    name = column.name if len(column.name) <= LONGEST_NAME else "..." + column.name[-27:]
-    axes.text(
-        0,
-        1.075,
-        name,
-        transform=axes.transAxes,
-        fontsize=11,
-        fontweight="bold",
-        color=INK,
-        parse_math=False,
-    )
-    axes.text(
-        0,
-        1.02,
-        f"{column.note}, stage {column.fields[-1].stage}{data}",
-        transform=axes.transAxes,
-        fontsize=8.5,
-        color=FAINT,
-        parse_math=False,
-    )
+def _head(axes: Axes, column: Column, *, data: str, tall: float) -> None:
+    """Write name and note above a map of so many inches; what is too long loses its beginning."""
+    note = f"{column.note}, stage {column.fields[-1].stage}{data}"
+    for text, above, size, weight, colour in (
+        (column.name, NAME, 11, "bold", INK),
+        (note, NOTE, 8.5, "normal", FAINT),
+    ):
+        axes.text(
+            0,
+            1 + above / tall,
+            _shortened(text, FontProperties(size=size, weight=weight)),
+            transform=axes.transAxes,
+            fontsize=size,
+            fontweight=weight,
+            color=colour,
+            parse_math=False,
+        )
+
+
+def _shortened(text: str, font: FontProperties) -> str:
+    """Leave so much of the end of a text as fits above a map."""
+    if _inches(text, font) <= CELL:
+        return text
+    ends = (f"...{text[start:]}" for start in range(1, len(text)))
+    return next((end for end in ends if _inches(end, font) <= CELL), "...")
+
+
+def _inches(text: str, font: FontProperties) -> float:
+    """Measure a line of text."""
+    canvas: Any = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=PNG_DPI))  # has no types
+    wide, _, _ = canvas.get_renderer().get_text_width_height_descent(text, font, ismath=False)
+    return float(wide) / PNG_DPI
 
 
 def _under(axes: Axes, found: Extent) -> None:
@@ -186,9 +205,13 @@ def _bound(found: Extent) -> str:
 def _colour_bar(figure: Figure, axes: Axes, *, peak: float) -> None:
     scale = ScalarMappable(Normalize(0, np.log10(1 + peak)), MAPS)
     bar = figure.colorbar(scale, cax=axes)
-    parts = [0.0, *(10.0**power for power in range(-int(np.ceil(np.log10(peak))), 1))]
+    powers = max(0, int(np.ceil(np.log10(peak))))
+    # At most six powers of ten below the peak, or their words would lie on one another.
+    parts = [0.0, *(10.0**-power for power in range(0, powers + 1, 1 + powers // 7))]
     if peak <= 1:
         parts = [0.0, 0.5, 1.0]
+    whole = np.log10(1 + peak)
+    parts = [part for part in parts if part == 0 or np.log10(1 + peak * part) > 0.08 * whole]
     bar.set_ticks([float(np.log10(1 + peak * part)) for part in parts])
     bar.set_ticklabels([f"{part:g}" for part in parts])
     bar.ax.tick_params(labelsize=8, colors=INK)
@@ -219,5 +242,17 @@ def _caption(
     ]
     if any(column.note == "untrained" for column in columns):
         sentences.append(f"Untrained: {note}.")
-    letters = int(wide * 16.5)
-    return [line for sentence in sentences for line in textwrap.wrap(sentence, letters)]
+    font = FontProperties(size=CAPTION_SIZE)
+    return [line for sentence in sentences for line in _wrapped(sentence, font, wide=wide)]
+
+
+def _wrapped(text: str, font: FontProperties, *, wide: float) -> list[str]:
+    """Break a text into lines of at most so many inches; a longer word stands alone."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _inches(longer, font) <= wide:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines

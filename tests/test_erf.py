@@ -5,14 +5,18 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from builders import build_network, official_state_dict
 from evaluators.data import load_data
+from evaluators.receptive_field import Field, extent
 from runs.cli import cli
 from runs.ending import run as exit_code_of
 from runs.erf import begin
@@ -398,6 +402,46 @@ def test_the_figure_shows_every_stage_of_every_network_in_the_same_bytes_each_ti
     assert any("shown as log10(1 + x)" in text for text in shown)
     assert any("Untrained: as drawn." in text for text in shown)
     assert svg(figures[0]) == svg(figures[1])
+
+
+def drawn_field(size: tuple[int, int], *, skipped: int = 0) -> Field:
+    """A field of four images, all of them the same everywhere."""
+    return Field(
+        stage=1,
+        centre=(size[0] // 2, size[1] // 2),
+        map=np.ones(size),
+        absolute=np.ones(size),
+        images=4 - skipped,
+        skipped=skipped,
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 97), (97, 33), (8, 512)])
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_no_word_of_the_figure_leaves_it_or_lies_on_another(
+    size: tuple[int, int], count: int
+) -> None:
+    field = drawn_field(size)
+    found = extent(field.map, field.centre)
+    column = Column(
+        name="a/long/way/to/" * 5 + "network.yaml",
+        note="untrained",
+        data="a_data_set_with_quite_a_long_name" * 2,
+        fields=[field] * 4,
+        extents=[found] * 4,
+    )
+    other = replace(column, data="other")
+    figure = field_figure(
+        [column, other, *[column] * 4][:count], peak=1e3, images=4, note="drawn " * 30
+    )
+    figure.draw_without_rendering()
+    words = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    boxes = [text.get_window_extent() for text in words]
+    for text, box in zip(words, boxes, strict=True):
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, text
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, text
+    for (one, first), (two, second) in combinations(zip(words, boxes, strict=True), 2):
+        assert not first.overlaps(second), (one, two)
 
 
 def test_help_says_what_is_done_to_an_untrained_network(erf: Erf) -> None:
