@@ -18,7 +18,7 @@ from rich.text import Text
 
 from evaluators.receptive_field import SHARES, Extent
 from runs.console import PLAIN_WIDTH, duration, plain
-from runs.field_figure import Column, field_figure, png, svg
+from runs.field_figure import Column, field_figure, images_text, png, svg
 from runs.fields import (
     UNTRAINED,
     Measured,
@@ -90,8 +90,10 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
     names = [f"r{share * 100:.0f} %" for share in SHARES]
     data = dict.fromkeys(plain(one.sample.data.name) for one in measured)
     of_it = f" of {next(iter(data))}" if len(data) == 1 else ""
+    images = images_text([field for one in measured for field in one.fields])
+    untrained = any(not one.subject.trained for one in measured)
     shown = Table(
-        title=f"effective receptive fields at {height}x{width} px, {settings.images} images{of_it}",
+        title=f"effective receptive fields at {height}x{width} px, {images}{of_it}",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -99,7 +101,7 @@ def table(measured: Sequence[Measured], settings: Settings) -> Table:
         f"{settings.peak:g}, over the image. sigma: radius sqrt(sum p d^2 / 2); area: least share "
         "of the pixels with 50, 95 % of the gradient; both without the logarithm. |g|: with the "
         "negative part. Saturated: the image cuts the field, so sigma is a lower bound; use a "
-        f"larger --size. Untrained: {UNTRAINED}.{_normalised(measured)}",
+        f"larger --size.{f' Untrained: {UNTRAINED}.' * untrained}{_normalised(measured)}",
         caption_justify="left",
     )
     for column in ("network", "weights", *([] if of_it else ["data"]), "stage"):
@@ -196,7 +198,7 @@ def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) 
         )
         for one in measured
     ]
-    figure = field_figure(columns, peak=facts["peak"], images=facts["images"], note=UNTRAINED)
+    figure = field_figure(columns, peak=facts["peak"], note=UNTRAINED)
     contents: dict[str, str | bytes] = {
         "erf.png": png(figure),
         "erf.svg": svg(figure),

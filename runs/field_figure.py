@@ -18,6 +18,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 from evaluators.receptive_field import Extent, Field
+from runs.wording import plural
 
 INK, FAINT = "#1f2328", "#57606a"
 MAPS = "inferno"
@@ -53,13 +54,12 @@ class Column:
     extents: Sequence[Extent]
 
 
-def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: str) -> Figure:
+def field_figure(columns: Sequence[Column], *, peak: float, note: str) -> Figure:
     """Draw the field of every network's last stage, and small below it those of the stages before.
 
     Args:
         columns: the networks, all measured at one size.
         peak: what the largest value of a map is scaled to before log10(1 + x).
-        images: number of images in the average.
         note: what an untrained network is.
     """
     height, width = columns[0].fields[-1].map.shape
@@ -74,7 +74,7 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
     row_tall = max(row_tall, TITLE + LEAST_BAR)
     maps_wide = across * CELL + (across - 1) * GAP
     total_wide = 2 * MARGIN + maps_wide + BAR_GAP + BAR + BAR_WORDS
-    caption = _caption(columns, (height, width), peak, images, note, wide=total_wide - 2 * MARGIN)
+    caption = _caption(columns, (height, width), peak, note, wide=total_wide - 2 * MARGIN)
     total_tall = rows * row_tall + (rows - 1) * BETWEEN + len(caption) * CAPTION_LINE + 0.25
     figure = Figure(figsize=(total_wide, total_tall), dpi=PNG_DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -113,6 +113,16 @@ def field_figure(columns: Sequence[Column], *, peak: float, images: int, note: s
         parse_math=False,
     )
     return figure
+
+
+def images_text(fields: Sequence[Field]) -> str:
+    """Say how many images are in the averages, and of how many where some were skipped."""
+    used = {field.images for field in fields}
+    asked = max(field.images + field.skipped for field in fields)
+    if used == {asked}:
+        return plural(asked, "image")
+    least, most = min(used), max(used)
+    return f"{least}{f' to {most}' if most > least else ''} of {plural(asked, 'image')}"
 
 
 def png(figure: Figure) -> bytes:
@@ -224,18 +234,18 @@ def _caption(
     columns: Sequence[Column],
     size: tuple[int, int],
     peak: float,
-    images: int,
     note: str,
     *,
     wide: float,
 ) -> list[str]:
     """Say how to read the picture, in lines that fit its width."""
     data = {column.data for column in columns}
+    images = images_text([field for column in columns for field in column.fields])
     of_it = f"of {data.pop()}" if len(data) == 1 else "of the data named above each"
     sentences = [
         f"How much each pixel of a {size[0]} x {size[1]} image moves the middle unit of the last "
         f"stage (large) and of the stages before (small): the positive part of its gradient, mean "
-        f"of {images} image{'s' * (images != 1)} {of_it}, shown as log10(1 + x) with every map's "
+        f"of {images} {of_it}, shown as log10(1 + x) with every map's "
         f"peak scaled to {peak:g}.",
         "Dashed: the square that holds 99 % of it; r(99 %) is its share of the image. The radius "
         "sqrt(sum p d\N{SUPERSCRIPT TWO} / 2) takes the gradient without the logarithm.",

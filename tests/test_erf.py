@@ -20,7 +20,7 @@ from evaluators.receptive_field import Field, extent
 from runs.cli import cli
 from runs.ending import run as exit_code_of
 from runs.erf import begin
-from runs.field_figure import Column, field_figure, svg
+from runs.field_figure import Column, field_figure, images_text, svg
 from runs.fields import Settings, find_subjects, images_for, measure, samples_for
 from search_space.errors import RunError
 from search_space.yaml_io import load_architecture
@@ -220,7 +220,8 @@ def test_a_network_of_a_run_is_measured_on_the_runs_data_and_others_on_the_shipp
     assert first["normalised"]["deviation"] == pytest.approx([pixels.std()])
     code, printed, said = erf(name, "--data", "fashion_mnist_12k", "--out", tmp_path / "other")
     assert code == 0, said
-    assert "2 images of fashion_mnist_12k" in printed
+    assert "64x64 px, 2 images of fashion_mnist_12k" in printed
+    assert "Untrained" not in printed  # nobody is
 
 
 def test_the_data_of_each_network_stand_in_the_table_where_they_differ(
@@ -230,6 +231,7 @@ def test_the_data_of_each_network_stand_in_the_table_where_they_differ(
         name = run / next(row for row in csv.DictReader(file) if row["state"] == "complete")["id"]
     code, printed, said = erf(name, nets[0], "--out", tmp_path / "x")
     assert code == 0, said
+    assert "every block scaled" in " ".join(printed.split())
     assert re.search(r" trained +shapes +1 ", printed)
     assert re.search(r" untrained +fashion_mnist_12k +1 ", printed)
 
@@ -396,7 +398,7 @@ def test_the_figure_shows_every_stage_of_every_network_in_the_same_bytes_each_ti
                 extents=found.extents,
             )
         )
-    figures = [field_figure(columns * 3, peak=1e3, images=2, note="as drawn") for _ in range(2)]
+    figures = [field_figure(columns * 3, peak=1e3, note="as drawn") for _ in range(2)]
     assert len(figures[0].axes) == 6 * 2 + 1  # and the colour bar
     shown = [text.get_text() for text in figures[0].texts]
     assert any("shown as log10(1 + x)" in text for text in shown)
@@ -404,15 +406,29 @@ def test_the_figure_shows_every_stage_of_every_network_in_the_same_bytes_each_ti
     assert svg(figures[0]) == svg(figures[1])
 
 
-def drawn_field(size: tuple[int, int], *, skipped: int = 0) -> Field:
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ([(4, 0), (4, 0)], "4 images"),
+        ([(1, 0)], "1 image"),
+        ([(3, 1), (3, 1)], "3 of 4 images"),
+        ([(3, 1), (4, 0)], "3 to 4 of 4 images"),
+    ],
+)
+def test_the_images_that_were_used_are_told(fields: list[tuple[int, int]], text: str) -> None:
+    drawn = [replace(drawn_field((8, 8)), images=used, skipped=left) for used, left in fields]
+    assert images_text(drawn) == text
+
+
+def drawn_field(size: tuple[int, int]) -> Field:
     """A field of four images, all of them the same everywhere."""
     return Field(
         stage=1,
         centre=(size[0] // 2, size[1] // 2),
         map=np.ones(size),
         absolute=np.ones(size),
-        images=4 - skipped,
-        skipped=skipped,
+        images=4,
+        skipped=0,
     )
 
 
@@ -431,9 +447,7 @@ def test_no_word_of_the_figure_leaves_it_or_lies_on_another(
         extents=[found] * 4,
     )
     other = replace(column, data="other")
-    figure = field_figure(
-        [column, other, *[column] * 4][:count], peak=1e3, images=4, note="drawn " * 30
-    )
+    figure = field_figure([column, other, *[column] * 4][:count], peak=1e3, note="drawn " * 30)
     figure.draw_without_rendering()
     words = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
     boxes = [text.get_window_extent() for text in words]
