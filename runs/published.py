@@ -18,7 +18,8 @@ WIDTH = 120
 NOTES = (
     "Computed by us: params and MACs (multiply-adds of one image of 224x224), of 1000 classes and "
     "of the merged network as its authors count it: UniRepLKNet fully merged, RepLKNet with its "
-    "small kernels merged and all other batch norms kept, SLaK dense.",
+    "small kernels merged and all other batch norms kept, ConvNeXt and SLaK as trained "
+    "(SLaK dense).",
     "Published by the authors: top-1 on ImageNet-1K in per cent, at so many pixels. `trained` "
     "names what was seen before ImageNet-1K, or a training shorter than the usual 300 epochs: such "
     "figures compare with each other only.",
