@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -233,16 +234,27 @@ def _advance(progress: Progress, task: TaskID, done: int) -> None:
 
 
 def _require_writable(directory: Path) -> None:
-    """Check, without making it, that a directory can be made and written.
+    """Try whether a directory can be made and written, and leave nothing of it.
+
+    Only trying tells: permissions say nothing of a full or special file system.
 
     Raises:
         RunError: it cannot.
     """
-    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise _unusable(directory, f"{there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise _unusable(directory, f"{there} cannot be written")
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir()
+            made.append(path)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise _unusable(directory, error.strerror) from error
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # another command writes there by now
+                path.rmdir()
 
 
 def _unusable(directory: Path, why: str | None) -> RunError:
