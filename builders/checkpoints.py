@@ -153,7 +153,7 @@ def _fetched(name: str) -> Path:
     except ImportError:
         raise CheckpointError(
             f"{name}: needs the package huggingface_hub, got none; install it with "
-            "'pip install replk-search[hub]', or give a file on disk"
+            "'pip install huggingface_hub', or give a file on disk"
         ) from None
     try:
         return Path(hf_hub_download(f"{owner}/{repository}", file))

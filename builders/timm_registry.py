@@ -281,6 +281,6 @@ def _timm_models() -> Any:
     except (ImportError, RuntimeError, OSError) as error:  # its torchvision may not fit this torch
         raise ReplkError(
             f"timm: must be installed for its registry, got a failing import ({error}); "
-            "run: pip install 'replk-search[timm]'"
+            "run: pip install timm"
         ) from error
     return timm.models

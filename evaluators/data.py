@@ -52,10 +52,6 @@ NPZ_KEYS = {
 """Names of the image and label arrays of each split, by the data sets that use them."""
 
 
-EXTRA = 'pip install "replk-search[data]"'
-"""What to type where torchvision is missing."""
-
-
 def load_data(
     source: str | None = None,
     *,
@@ -211,7 +207,8 @@ def _load_torchvision(
     except (ImportError, RuntimeError, OSError) as error:
         # A torchvision made for another torch fails with RuntimeError, or on a missing library.
         raise DataError(
-            f"{name}: must be read with torchvision, got a failing import ({error}); run: {EXTRA}"
+            f"{name}: must be read with torchvision, got a failing import ({error}); "
+            "run: pip install torchvision"
         ) from error
     kind = getattr(datasets, TORCHVISION[name])
     # SVHN alone names its splits; the others say train or not.

@@ -368,7 +368,7 @@ def test_without_huggingface_hub_the_message_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
 
-    with pytest.raises(CheckpointError, match=r"install it with 'pip install replk-search\[hub\]'"):
+    with pytest.raises(CheckpointError, match=r"install it with 'pip install huggingface_hub'"):
         read_checkpoint("hf:owner/repository/weights.pth")
 
 

@@ -49,10 +49,10 @@ def _images(channels: int = 3, side: int = 64) -> Tensor:
 # ---- without timm
 
 
-def test_missing_timm_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_timm_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
 
-    with pytest.raises(ReplkError, match=r"^timm: must be installed .*replk-search\[timm\]'$"):
+    with pytest.raises(ReplkError, match=r"^timm: must be installed .*run: pip install timm$"):
         register_timm()
 
 
