@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from builders.depthwise import DepthwiseConv
-from builders.merge import fold_norm, fold_norm_before
+from builders.merge import absorb_input, fold_norm
 
 EPS = 1e-6
 """What every LayerNorm adds to the variance, in all families that have one."""
@@ -122,9 +122,8 @@ def fold_before(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tu
     """Fold the norm in front of a layer without padding, in float64."""
     double = None if bias is None else bias.double()
     mean, var, gamma, beta = _statistics(norm)
-    return fold_norm_before(
-        weight.double(), double, mean=mean, var=var, gamma=gamma, beta=beta, eps=norm.eps
-    )
+    scale = gamma / torch.sqrt(var + norm.eps)
+    return absorb_input(weight.double(), double, scale=scale, shift=beta - mean * scale)
 
 
 def like(layer: _Layer, weight: Tensor, bias: Tensor | None) -> _Layer:

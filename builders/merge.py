@@ -69,31 +69,20 @@ def place_kernel(kernel: Tensor, sides: int | tuple[int, int]) -> Tensor:
     return large
 
 
-def fold_norm_before(
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    mean: Tensor,
-    var: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    eps: float,
+def absorb_input(
+    weight: Tensor, bias: Tensor | None, *, scale: Tensor, shift: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give weight and bias of the layer that equals `batch norm -> layer` with fixed statistics.
+    """Give weight and bias of the layer that equals `layer(scale * x + shift)`.
 
     Only for a layer without padding: a linear one or a 1x1 convolution.
 
     Args:
         weight: (C_out, C_in, ...), of one tap.
         bias: (C_out) or None for zero.
-        mean: the norm's running mean, (C_in).
-        var: its running variance, (C_in).
-        gamma: its factor, (C_in).
-        beta: what it adds at the end, (C_in).
-        eps: what it adds to the variance.
+        scale: what multiplies every input channel, (C_in).
+        shift: what is added to it, (C_in).
     """
-    scale = gamma / torch.sqrt(var + eps)
-    pushed = push_bias(weight.flatten(1), bias, beta - mean * scale)
+    pushed = push_bias(weight.flatten(1), bias, shift)
     return weight * scale.view(1, -1, *(1,) * (weight.dim() - 2)), pushed
 
 
