@@ -96,7 +96,7 @@ class RepLKNetBlock(nn.Module):
     ) -> None:
         """Make a pair of the stage whose depthwise kernel is `kernel`."""
         super().__init__()
-        inner = _inner_width(stage)
+        inner = inner_width(stage)
         small = _small_kernel(stage, kernel)
         branches = () if small is None else ((small, 1),)
         self.expand = PreNormedConv(pointwise_conv(stage.width, inner))
@@ -115,7 +115,7 @@ class RepLKNetBlock(nn.Module):
 
 def replknet_cost(stage: Stage, kernel: int, area: int) -> PartCost:
     """Count one `RepLKNetBlock` on a map of `area` pixels. Published: the kernels alone folded."""
-    width, hidden, inner = stage.width, stage.ffn_width, _inner_width(stage)
+    width, hidden, inner = stage.width, stage.ffn_width, inner_width(stage)
     small = _small_kernel(stage, kernel)
     taps = kernel * kernel
     branch = 0 if small is None else small * small
@@ -251,7 +251,7 @@ def strip_beside(stage: Stage, kernel: int) -> int | None:
     return None if square else stage.strip
 
 
-def _inner_width(stage: Stage) -> int:
+def inner_width(stage: Stage) -> int:
     """Give the width of a RepLKNet block's depthwise convolution, rounded down."""
     return max(1, int(stage.width * stage.dw_ratio))
 

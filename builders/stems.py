@@ -22,8 +22,8 @@ class UniRepLKNetStem(nn.Module):
 
     def __init__(self, stem: Stem, channels: int, width: int) -> None:
         super().__init__()
-        half = _half(width)
-        first, second = _strides(stem)
+        half = half_width(width)
+        first, second = strides(stem)
         self.first = nn.Conv2d(channels, half, 3, first, 1)
         self.first_norm = MapNorm(half)
         self.second = nn.Conv2d(half, width, 3, second, 1)
@@ -38,7 +38,7 @@ class UniRepLKNetStem(nn.Module):
 
 def unireplknet_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int, int]) -> PartCost:
     """Count `UniRepLKNetStem` for images of `size` (height, width) pixels."""
-    half = _half(width)
+    half = half_width(width)
     weights_first, weights_second = 9 * channels * half, 9 * half * width
     area_first, area = _areas(stem, size)
     return same_cost(
@@ -60,7 +60,7 @@ class RepLKNetStem(nn.Module):
 
     def __init__(self, stem: Stem, channels: int, width: int) -> None:
         super().__init__()
-        first, last = _strides(stem)
+        first, last = strides(stem)
         self.layers = nn.ModuleList(
             (
                 NormedConv(nn.Conv2d(channels, width, 3, first, 1, bias=False)),
@@ -97,7 +97,7 @@ class PatchifyStem(nn.Module):
 
     def __init__(self, stem: Stem, channels: int, width: int) -> None:
         super().__init__()
-        side = _patch_side(stem)
+        side = patch_side(stem)
         padding = 1 if stem.stride == 1 else 0
         self.conv = nn.Conv2d(channels, width, side, stem.stride, padding)
         self.norm = MapNorm(width)
@@ -110,12 +110,12 @@ class PatchifyStem(nn.Module):
 
 def patchify_stem_cost(stem: Stem, channels: int, width: int, size: tuple[int, int]) -> PartCost:
     """Count `PatchifyStem` for images of `size` (height, width) pixels."""
-    weights = _patch_side(stem) ** 2 * channels * width
+    weights = patch_side(stem) ** 2 * channels * width
     _, area = _areas(stem, size)
     return same_cost(weights + 3 * width, weights * area, width * area)
 
 
-def _strides(stem: Stem) -> tuple[int, int]:
+def strides(stem: Stem) -> tuple[int, int]:
     """Give the strides of a stem's first and last convolution."""
     return (2 if stem.stride > 1 else 1), (2 if stem.stride > 2 else 1)
 
@@ -123,18 +123,20 @@ def _strides(stem: Stem) -> tuple[int, int]:
 def _areas(stem: Stem, size: tuple[int, int]) -> tuple[int, int]:
     """Give the pixels of the maps after the first and after the last convolution."""
     height, width = size
-    first, _ = _strides(stem)
+    first, _ = strides(stem)
     return (
         stem_map(stem.kind, first, height) * stem_map(stem.kind, first, width),
         stem_map(stem.kind, stem.stride, height) * stem_map(stem.kind, stem.stride, width),
     )
 
 
-def _half(width: int) -> int:
+def half_width(width: int) -> int:
+    """Give the width behind the first convolution of `UniRepLKNetStem`."""
     return max(1, width // 2)
 
 
-def _patch_side(stem: Stem) -> int:
+def patch_side(stem: Stem) -> int:
+    """Give the side of the kernel of `PatchifyStem`."""
     return 3 if stem.stride == 1 else stem.stride
 
 
