@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -29,11 +27,10 @@ from runs.fields import (
     measure,
     samples_for,
 )
+from runs.folders import require_writable, write_files
 from runs.plan import environment
 from runs.ranking import kernels_text
-from runs.records import write_atomic
 from runs.session import run_directory
-from search_space.errors import RunError
 
 
 def begin(
@@ -47,7 +44,7 @@ def begin(
     Raises:
         ReplkError: a network, checkpoint, data set or directory cannot be used.
     """
-    _require_writable(run_directory(out, "erf"))
+    require_writable(run_directory(out, "erf"))
     subjects = find_subjects(names, settings)
     samples = samples_for(subjects, settings)
     for subject in subjects:
@@ -206,15 +203,7 @@ def write(directory: Path, measured: Sequence[Measured], facts: dict[str, Any]) 
         "erf.csv": _csv(facts),
         "erf.json": json.dumps(facts, indent=2) + "\n",
     }
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(directory, error.strerror) from error
-    paths = []
-    for name, content in contents.items():
-        paths.append(directory / name)
-        write_atomic(paths[-1], content)
-    return paths
+    return write_files(directory, contents)
 
 
 def _normalised(measured: Sequence[Measured]) -> str:
@@ -231,34 +220,6 @@ def _normalised(measured: Sequence[Measured]) -> str:
 
 def _advance(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done)
-
-
-def _require_writable(directory: Path) -> None:
-    """Try whether a directory can be made and written, and leave nothing of it.
-
-    Only trying tells: permissions say nothing of a full or special file system.
-
-    Raises:
-        RunError: it cannot.
-    """
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    made: list[Path] = []
-    try:
-        for path in reversed(missing):
-            path.mkdir()
-            made.append(path)
-        with TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise _unusable(directory, error.strerror) from error
-    finally:
-        for path in reversed(made):
-            with contextlib.suppress(OSError):  # another command writes there by now
-                path.rmdir()
-
-
-def _unusable(directory: Path, why: str | None) -> RunError:
-    return RunError(f"--out {directory}: must be a directory of yours, got: {why}; name another")
 
 
 def _numbers(found: Extent) -> dict[str, Any]:
