@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from builders.depthwise import Impl
+from builders.backends import AUTO, Backends
 from builders.layers import MapNorm
 from builders.network import Network, build_network
 from builders.trunk import Trunk
@@ -77,7 +77,7 @@ def build_backbone(
     architecture: Architecture,
     *,
     drop_path: float = 0.0,
-    impl: Impl = "auto",
+    backends: Backends = AUTO,
     out_stages: Sequence[int] | None = None,
     out_norms: OutNorms = "none",
 ) -> Backbone:
@@ -86,14 +86,14 @@ def build_backbone(
     Args:
         architecture: what to build; the size that it names does not bind the images.
         drop_path: see `build_network`.
-        impl: see `DepthwiseConv`.
+        backends: what computes the depthwise convolutions while it trains.
         out_stages: see `features_only`.
         out_norms: see `features_only`.
 
     Raises:
         SpaceError: where a part cannot be built, or a stage does not exist.
     """
-    network = build_network(architecture, 1, drop_path=drop_path, impl=impl)
+    network = build_network(architecture, 1, drop_path=drop_path, backends=backends)
     return features_only(network, out_stages=out_stages, out_norms=out_norms)
 
 

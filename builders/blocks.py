@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from builders.depthwise import DepthwiseConv, Impl
+from builders.backends import AUTO, Backends
+from builders.depthwise import DepthwiseConv
 from builders.feed_forward import ConvFeedForward, NormedMlp, ScaledMlp
 from builders.kernels import DilatedReparam, ReparamKernel, Strips
 from builders.layers import (
@@ -31,17 +32,17 @@ class UniRepLKNetBlock(nn.Module):
     """
 
     def __init__(
-        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, backends: Backends = AUTO
     ) -> None:
         """Make a block of the stage whose depthwise kernel is `kernel`."""
         super().__init__()
         branches = _branches(stage, kernel)
         if branches or kernel >= LARGE_KERNEL:
-            self.mix: nn.Module = DilatedReparam(stage.width, kernel, branches, impl=impl)
+            self.mix: nn.Module = DilatedReparam(stage.width, kernel, branches, backends=backends)
         else:
-            self.mix = NormedConv(DepthwiseConv(stage.width, kernel, impl=impl))
+            self.mix = NormedConv(DepthwiseConv(stage.width, kernel, backends=backends))
         structure = find_row(STRUCTURES, stage.structure, where="structure")
-        self.structure = structure.build(stage.width, stage.se_ratio, impl)
+        self.structure = structure.build(stage.width, stage.se_ratio, backends)
         self.feed_forward = NormedMlp(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
         self.drop_path = DropPath(drop_path)
 
@@ -92,7 +93,7 @@ class RepLKNetBlock(nn.Module):
     """
 
     def __init__(
-        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, backends: Backends = AUTO
     ) -> None:
         """Make a pair of the stage whose depthwise kernel is `kernel`."""
         super().__init__()
@@ -100,7 +101,7 @@ class RepLKNetBlock(nn.Module):
         small = _small_kernel(stage, kernel)
         branches = () if small is None else ((small, 1),)
         self.expand = PreNormedConv(pointwise_conv(stage.width, inner))
-        self.mix = ReparamKernel(inner, kernel, branches, impl=impl)
+        self.mix = ReparamKernel(inner, kernel, branches, backends=backends)
         self.project = NormedConv(pointwise_conv(inner, stage.width))
         self.feed_forward = ConvFeedForward(stage.width, stage.ffn_width)
         self.drop_path = DropPath(drop_path)
@@ -141,18 +142,18 @@ class ConvNeXtBlock(nn.Module):
     """
 
     def __init__(
-        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+        self, stage: Stage, kernel: int, *, drop_path: float = 0.0, backends: Backends = AUTO
     ) -> None:
         """Make a block of the stage whose depthwise kernel is `kernel`."""
         super().__init__()
-        self.mix = self.mixer(stage, kernel, impl=impl)
+        self.mix = self.mixer(stage, kernel, backends=backends)
         self.norm = MapNorm(stage.width)
         self.feed_forward = ScaledMlp(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
         self.drop_path = DropPath(drop_path)
 
-    def mixer(self, stage: Stage, kernel: int, *, impl: Impl) -> nn.Module:
+    def mixer(self, stage: Stage, kernel: int, *, backends: Backends) -> nn.Module:
         """Make the convolution that mixes pixels."""
-        return DepthwiseConv(stage.width, kernel, bias=True, impl=impl)
+        return DepthwiseConv(stage.width, kernel, bias=True, backends=backends)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Mix in space, then in channels, and add the result to the input."""
@@ -173,12 +174,12 @@ class SLaKBlock(ConvNeXtBlock):
     Source: SLaK, arXiv 2207.03620, section 4.1.
     """
 
-    def mixer(self, stage: Stage, kernel: int, *, impl: Impl) -> nn.Module:
+    def mixer(self, stage: Stage, kernel: int, *, backends: Backends) -> nn.Module:
         """Make the convolutions that mix pixels."""
         strip = strip_beside(stage, kernel)
         if strip is None:
-            return NormedConv(DepthwiseConv(stage.width, kernel, impl=impl))
-        return Strips(stage.width, kernel, strip, impl=impl)
+            return NormedConv(DepthwiseConv(stage.width, kernel, backends=backends))
+        return Strips(stage.width, kernel, strip, backends=backends)
 
 
 def slak_cost(stage: Stage, kernel: int, area: int) -> PartCost:
@@ -269,6 +270,6 @@ BLOCKS = {
 }
 """Block families by the words of the YAML.
 
-build(stage, kernel, drop_path=, impl=) makes a module that keeps the shape;
+build(stage, kernel, drop_path=, backends=) makes a module that keeps the shape;
 cost(stage, kernel, area) counts it on a map of `area` pixels.
 """

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from builders.depthwise import DepthwiseConv, Impl
-from builders.layers import Mergeable, NormedConv, fold_after, like
+from builders.backends import AUTO, Backends
+from builders.depthwise import DepthwiseConv
+from builders.layers import Mergeable, NormedConv, fold_after, like, sum_of
 from builders.merge import dilated_to_dense, place_kernel
 
 
@@ -22,22 +23,23 @@ class ReparamKernel(Mergeable):
     """
 
     def __init__(
-        self, width: int, kernel: int, branches: Iterable[tuple[int, int]], *, impl: Impl = "auto"
+        self,
+        width: int,
+        kernel: int,
+        branches: Iterable[tuple[int, int]],
+        *,
+        backends: Backends = AUTO,
     ) -> None:
         super().__init__()
         self.kernel = kernel
         self.branches = nn.ModuleList(
-            NormedConv(DepthwiseConv(width, k, dilation=r, impl=impl))
+            NormedConv(DepthwiseConv(width, k, dilation=r, backends=backends))
             for k, r in ((kernel, 1), *branches)
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Sum the branches."""
-        first, *others = self.branches
-        y_BCHW: Tensor = first(x_BCHW)
-        for branch in others:
-            y_BCHW = y_BCHW + branch(x_BCHW)
-        return y_BCHW
+        return sum_of(x_BCHW, self.branches)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Give weight and bias of the one convolution that equals this, in float64."""
@@ -68,15 +70,19 @@ class DilatedReparam(ReparamKernel):
     """
 
     def __init__(
-        self, width: int, kernel: int, branches: Iterable[tuple[int, int]], *, impl: Impl = "auto"
+        self,
+        width: int,
+        kernel: int,
+        branches: Iterable[tuple[int, int]],
+        *,
+        backends: Backends = AUTO,
     ) -> None:
-        super().__init__(width, kernel, branches, impl=impl)
+        super().__init__(width, kernel, branches, backends=backends)
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Sum the branches and normalise."""
-        normed_BCHW: Tensor = self.norm(super().forward(x_BCHW))
-        return normed_BCHW
+        return sum_of(x_BCHW, self.branches, self.norm)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Give weight and bias of the one convolution that equals this, in float64."""
@@ -92,17 +98,16 @@ class Strips(Mergeable):
     Source: SLaK, arXiv 2207.03620, section 4.1. The merge is ours; the official code has none.
     """
 
-    def __init__(self, width: int, kernel: int, strip: int, *, impl: Impl = "auto") -> None:
+    def __init__(self, width: int, kernel: int, strip: int, *, backends: Backends = AUTO) -> None:
         """Make strips of `kernel` x `strip` and `strip` x `kernel` pixels, kernel > strip."""
         super().__init__()
-        self.tall = NormedConv(DepthwiseConv(width, (kernel, strip), impl=impl))
-        self.wide = NormedConv(DepthwiseConv(width, (strip, kernel), impl=impl))
-        self.small = NormedConv(DepthwiseConv(width, strip, impl=impl))
+        self.tall = NormedConv(DepthwiseConv(width, (kernel, strip), backends=backends))
+        self.wide = NormedConv(DepthwiseConv(width, (strip, kernel), backends=backends))
+        self.small = NormedConv(DepthwiseConv(width, strip, backends=backends))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Sum the three."""
-        y_BCHW: Tensor = self.tall(x_BCHW) + self.wide(x_BCHW) + self.small(x_BCHW)
-        return y_BCHW
+        return sum_of(x_BCHW, [self.tall, self.wide, self.small])
 
     def merged(self) -> nn.Module:
         """Give the two strips in which norms and the small kernel are folded."""

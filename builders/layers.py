@@ -6,6 +6,7 @@ Maps are (B, C, H, W) in channels_last memory: (B, H, W, C) is a view for the po
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from builders.depthwise import DepthwiseConv
 from builders.merge import absorb_input, fold_norm
+from builders.normed_sum import normed_sum
 
 EPS = 1e-6
 """What every LayerNorm adds to the variance, in all families that have one."""
@@ -49,6 +51,8 @@ class NormedConv(Mergeable):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve and normalise."""
+        if isinstance(self.conv, DepthwiseConv):
+            return sum_of(x_BCHW, [self])
         y_BCHW: Tensor = self.norm(self.conv(x_BCHW))
         return y_BCHW
 
@@ -59,6 +63,29 @@ class NormedConv(Mergeable):
     def merged(self) -> nn.Module:
         """Give the convolution with the norm inside."""
         return like(self.conv, *self.folded())
+
+
+def sum_of(
+    x_BCHW: Tensor, branches: Iterable[nn.Module], last: nn.BatchNorm2d | None = None
+) -> Tensor:
+    """Give last(sum of the branches of x), all depthwise; computed by the backends of the first."""
+    summed = [branch for branch in branches if isinstance(branch, NormedConv)]
+    convs = [branch.conv for branch in summed if isinstance(branch.conv, DepthwiseConv)]
+    y_BCHW = normed_sum(
+        x_BCHW,
+        [conv.weight for conv in convs],
+        [conv.dilation for conv in convs],
+        [branch.norm for branch in summed],
+        last,
+        convs[0].backends,
+    )
+    if y_BCHW is None:
+        first, *others = summed
+        y_BCHW = first.norm(first.conv(x_BCHW))
+        for branch in others:
+            y_BCHW = y_BCHW + branch.norm(branch.conv(x_BCHW))
+        y_BCHW = y_BCHW if last is None else last(y_BCHW)
+    return y_BCHW
 
 
 class PreNormedConv(Mergeable):
@@ -136,7 +163,7 @@ def like(layer: _Layer, weight: Tensor, bias: Tensor | None) -> _Layer:
                 sides[0] if sides[0] == sides[1] else sides,
                 dilation=layer.dilation,
                 bias=bias is not None,
-                impl=layer.impl,
+                backends=layer.backends,
             )
         elif isinstance(layer, nn.Conv2d):
             new = nn.Conv2d(

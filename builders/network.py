@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from builders.backends import AUTO, Backends
 from builders.blocks import BLOCKS
-from builders.depthwise import Impl
 from builders.heads import HEADS
 from builders.layers import Mergeable
 from builders.parts import find_row
@@ -46,7 +46,11 @@ class Network(Trunk):
 
 
 def build_network(
-    architecture: Architecture, num_classes: int, *, drop_path: float = 0.0, impl: Impl = "auto"
+    architecture: Architecture,
+    num_classes: int,
+    *,
+    drop_path: float = 0.0,
+    backends: Backends = AUTO,
 ) -> Network:
     """Build the architecture exactly as written, with weights drawn from torch's global generator.
 
@@ -58,7 +62,7 @@ def build_network(
         num_classes: number of logits.
         drop_path: share of images for which the last block is left out in training; it grows
             linearly from 0 at the first block.
-        impl: see `DepthwiseConv`.
+        backends: what computes the depthwise convolutions while it trains.
 
     Raises:
         SpaceError: where a block, stem, transition or head of this kind cannot be built.
@@ -74,7 +78,7 @@ def build_network(
         blocks = []
         for kernel in row.kernels:
             rate = drop_path * number / last
-            blocks.append(block.build(row, kernel, drop_path=rate, impl=impl))
+            blocks.append(block.build(row, kernel, drop_path=rate, backends=backends))
             number += 1
         stages.append(nn.Sequential(*blocks))
     network = Network(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from builders.depthwise import runs_eagerly
+from builders.backends import runs_eagerly
 
 EPS = 1e-6
 """What is added to the mean length, as in the official code of ConvNeXt V2."""

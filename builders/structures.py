@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from builders.depthwise import DepthwiseConv, Impl
+from builders.backends import Backends
+from builders.depthwise import DepthwiseConv
 from builders.layers import NormedConv, pointwise_conv
 from builders.parts import PartCost, Row, same_cost
 
@@ -52,7 +53,7 @@ class Shortcut(nn.Module):
         return x_BCHW + y_BCHW
 
 
-def none(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+def none(width: int, se_ratio: int, backends: Backends) -> nn.Module:  # noqa: ARG001
     """Add nothing."""
     return nn.Identity()
 
@@ -62,7 +63,7 @@ def none_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
     return same_cost(0, 0, 0)
 
 
-def se(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+def se(width: int, se_ratio: int, backends: Backends) -> nn.Module:  # noqa: ARG001
     """Make squeeze-and-excitation with a squeezed width of width // se_ratio, at least 1."""
     return SqueezeExcite(width, max(1, width // se_ratio))
 
@@ -75,12 +76,12 @@ def se_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
     return same_cost(params, macs, squeezed + width)
 
 
-def bottleneck(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+def bottleneck(width: int, se_ratio: int, backends: Backends) -> nn.Module:  # noqa: ARG001
     """Make 1x1 to a quarter of the width, depthwise 3x3, 1x1 back."""
     inner = max(1, width // SQUEEZE)
     return Shortcut(
         _pointwise(width, inner),
-        NormedConv(DepthwiseConv(inner, 3, impl=impl)),
+        NormedConv(DepthwiseConv(inner, 3, backends=backends)),
         _pointwise(inner, width),
     )
 
@@ -91,7 +92,7 @@ def bottleneck_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: 
     return _normed_cost(2 * width * inner + 9 * inner, 2 * inner + width, area)
 
 
-def pointwise(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+def pointwise(width: int, se_ratio: int, backends: Backends) -> nn.Module:  # noqa: ARG001
     """Make 1x1 to a quarter of the width, 1x1 back."""
     inner = max(1, width // SQUEEZE)
     return Shortcut(_pointwise(width, inner), _pointwise(inner, width))
@@ -103,9 +104,9 @@ def pointwise_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: A
     return _normed_cost(2 * width * inner, inner + width, area)
 
 
-def depthwise(width: int, se_ratio: int, impl: Impl) -> nn.Module:  # noqa: ARG001
+def depthwise(width: int, se_ratio: int, backends: Backends) -> nn.Module:  # noqa: ARG001
     """Make two depthwise 3x3."""
-    return Shortcut(*(NormedConv(DepthwiseConv(width, 3, impl=impl)) for _ in range(2)))
+    return Shortcut(*(NormedConv(DepthwiseConv(width, 3, backends=backends)) for _ in range(2)))
 
 
 def depthwise_cost(width: int, se_ratio: int, area: int) -> PartCost:  # noqa: ARG001
@@ -133,4 +134,4 @@ STRUCTURES = {
     "pointwise": Row(build=pointwise, cost=pointwise_cost),
     "depthwise": Row(build=depthwise, cost=depthwise_cost),
 }
-"""Structures by their words: build(width, se_ratio, impl), cost(width, se_ratio, pixels)."""
+"""Structures by their words: build(width, se_ratio, backends), cost(width, se_ratio, pixels)."""

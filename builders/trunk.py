@@ -8,7 +8,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from builders.depthwise import runs_eagerly
+from builders.backends import runs_eagerly
 from search_space.architecture import Architecture
 from search_space.errors import DataError
 from search_space.families import stage_maps

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from builders import Network
-from builders.depthwise import DepthwiseConv
 from builders.layers import DropPath
 
 Floats = NDArray[np.float64]
@@ -233,7 +232,7 @@ def settle(network: nn.Module, images_BCHW: Tensor) -> None:
             module.momentum = None  # the plain average
         elif isinstance(scale := getattr(module, "scale", None), nn.Parameter):
             nn.init.ones_(scale)
-    with _branches_scaled(network), _fast_dilation(network):
+    with _branches_scaled(network):
         network(images_BCHW)
     network.eval()
 
@@ -311,16 +310,3 @@ def _multiply(module: nn.Module, factor: float, width: int) -> None:
 def _deviation(x_BCHW: Tensor) -> float:
     """Give the root of the mean variance of the channels."""
     return float(x_BCHW.var(dim=(0, 2, 3), correction=0).mean().sqrt())
-
-
-@contextmanager
-def _fast_dilation(network: nn.Module) -> Iterator[None]:
-    """Let dilated convolutions run in the form that is fast on a CPU without a gradient too."""
-    before = {m: m.impl for m in network.modules() if isinstance(m, DepthwiseConv)}
-    for module in before:
-        module.impl = "torch"
-    try:
-        yield
-    finally:
-        for module, impl in before.items():
-            module.impl = impl

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builders.backends import AUTO, Backends
 from builders.blocks import UniRepLKNetBlock
 from builders.layers import Mergeable
 from builders.network import Network, build_network, merge_network, published_network
@@ -275,12 +276,12 @@ def test_a_kind_without_a_builder_is_refused_with_those_that_have_one(
         build_network(replace(SMALL, **changed), 3)  # type: ignore[arg-type]
 
 
-def test_both_implementations_train_alike() -> None:
+def test_networks_of_two_backends_train_alike() -> None:
     x, labels = _images(SMALL, torch.float32), torch.tensor([0, 2])
     gradients = []
-    for impl in ("auto", "reference"):
+    for backends in (AUTO, Backends(rest="reference")):
         torch.manual_seed(0)
-        network = build_network(SMALL, 3, impl=impl)  # type: ignore[arg-type]
+        network = build_network(SMALL, 3, backends=backends)
         nn.functional.cross_entropy(network(x), labels).backward()
         gradients.append({name: p.grad for name, p in network.named_parameters()})
 
@@ -289,4 +290,5 @@ def test_both_implementations_train_alike() -> None:
         assert actual is not None
         assert expected is not None
         scale = expected.abs().max().item()
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * scale + 1e-9, msg=name)
+        # What a batch norm behind it takes away has no gradient but rounding.
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * scale + 1e-6, msg=name)
