@@ -141,13 +141,12 @@ def _fast(
 @torch.no_grad()
 def _follow(norms: Sequence[nn.BatchNorm2d], mean_RC: Tensor, var_RC: Tensor, count: int) -> None:
     """Move running statistics towards those of `count` values, as `nn.BatchNorm2d` does."""
-    if not norms:
-        return
-    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-    unbiased_RC = var_RC * (count / (count - 1))
+    unbiased_RC = var_RC * (count / max(1, count - 1))
     for norm, mean, var in zip(norms, mean_RC, unbiased_RC, strict=True):
         assert norm.running_mean is not None
         assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked.add_(1)
         momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         norm.running_mean.lerp_(mean, momentum)
         norm.running_var.lerp_(var, momentum)
