@@ -1,4 +1,9 @@
-"""Latency of networks on a device: interleaved rounds beside a reference, median with interval."""
+"""Latency of networks on a device: interleaved rounds beside a reference, median with interval.
+
+A sample during which the system gave the core to somebody else is dropped. Where many were, where
+others kept the CPUs busy, or where the reference changed its speed, everything is measured again,
+and what is disturbed even then says so.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from evaluators.cpu_load import CpuLoad
+from evaluators.passes import Backend, Pass, forward_pass
 
 SAMPLE_MS = 1.0
 """A sample repeats the network until it lasts about this long: reading the clock is then free."""
@@ -33,6 +43,18 @@ STEADY = 0.05
 DRIFT_LIMIT = 0.10
 """A reference that changes by more than this share within a call spoils the call."""
 
+ON_CPU = 0.97
+"""A sample whose thread had the core for a smaller share of the time was descheduled."""
+
+DESCHEDULED_LIMIT = 0.10
+"""A measurement of which a greater share of the samples was descheduled is disturbed."""
+
+FOREIGN_LIMIT = 0.20
+"""A measurement is disturbed while others use more of the CPUs: memory and clocks are shared."""
+
+ATTEMPTS = 3
+"""Disturbed networks are measured so often in all; the least disturbed attempt counts."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
@@ -43,7 +65,7 @@ class Latency:
     """Lower end of the interval that holds the median with 95 % (order statistics)."""
     high_ms: float
     repeats: int
-    """Samples taken, one a round."""
+    """Samples that count, one a round."""
     relative: float
     """Median over the rounds of this network's time over the reference's in the same round.
 
@@ -56,11 +78,24 @@ class Latency:
     """Median of the reference in the same rounds."""
     drift: float
     """Change of the reference from the first half of the rounds to the second, as a share."""
+    descheduled: float = 0.0
+    """Share of the rounds in which the system gave the core to somebody else; 0 on a GPU."""
+    foreign: float | None = None
+    """Share of the CPUs that others used meanwhile; None where that is not known."""
 
     @property
     def steady(self) -> bool:
-        """Whether the device kept its speed; measure again where it did not."""
+        """Whether the device kept its speed."""
         return abs(self.drift) <= DRIFT_LIMIT
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something else may have slowed the network down; measure again where it did."""
+        return (
+            not self.steady
+            or self.descheduled > DESCHEDULED_LIMIT
+            or (self.foreign is not None and self.foreign > FOREIGN_LIMIT)
+        )
 
 
 def measure_latency(
@@ -73,11 +108,12 @@ def measure_latency(
     batch_size: int = 1,
     threads: int = 1,
     budget_s: float = 0.3,
+    backend: Backend = "torch",
 ) -> list[Latency]:
     """Time networks on random images, each round all of them in turn and the reference last.
 
-    float32, channels last, inference mode. Give merged networks: the latency of a training form
-    says nothing. They are moved to the device and put in eval mode; nothing else may run meanwhile.
+    float32, inference mode. Give merged networks: the latency of a training form says nothing. They
+    are moved to the device and put in eval mode; nothing else may run meanwhile.
 
     Args:
         networks: what to time.
@@ -86,41 +122,77 @@ def measure_latency(
         channels: of an image.
         device: where to time.
         batch_size: images of one forward pass.
-        threads: of torch on the CPU; the caller's number is put back.
-        budget_s: seconds to spend on a network, warm-up included, unless 9 rounds take longer.
+        threads: of the CPU; torch's number is put back.
+        budget_s: seconds to spend on a network, warm-up included, unless 9 rounds take longer; up
+            to three times that where the measurement is disturbed.
+        backend: what runs the networks; see `evaluators.passes.forward_pass`.
 
     Returns:
         One `Latency` a network, in their order.
     """
-    device = torch.device(device)
-    images = torch.randn((batch_size, channels, *size), generator=torch.Generator().manual_seed(0))
-    images = images.to(device).contiguous(memory_format=torch.channels_last)
-    every = [*networks, reference]
-    for network in every:
-        network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    sample_ms = _cuda_sample_ms if device.type == "cuda" else _cpu_sample_ms
-    with _quiet(threads), torch.inference_mode():
-        began = time.perf_counter()
-        inner = [_warmed_up(sample_ms, network, images, budget_s / 3) for network in every]
-        rounds: list[list[float]] = []
-        left_s = budget_s * len(every) - (time.perf_counter() - began)
-        began = time.perf_counter()
-        while len(rounds) < MIN_ROUNDS or (
-            len(rounds) < MAX_ROUNDS and time.perf_counter() - began < left_s
-        ):
-            rounds.append(
-                [sample_ms(n, images, repeat) for n, repeat in zip(every, inner, strict=True)]
-            )
-    *columns, base = ([one[i] for one in rounds] for i in range(len(every)))
-    return [_summary(column, base) for column in columns]
+    every = prepared(
+        [*networks, reference],
+        size=size,
+        channels=channels,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        backend=backend,
+    )
+    return time_passes(every[:-1], every[-1], device=device, threads=threads, budget_s=budget_s)
 
 
-def separable(a: Latency, b: Latency) -> bool:
-    """Tell whether two networks can be told apart: their intervals of `relative` do not overlap.
+def prepared(
+    networks: Sequence[nn.Module],
+    *,
+    size: tuple[int, int],
+    channels: int,
+    device: torch.device | str = "cpu",
+    batch_size: int = 1,
+    threads: int = 1,
+    backend: Backend = "torch",
+) -> list[Pass]:
+    """Do all that is needed before networks are timed on random images, export and capture.
 
-    Both must have been measured beside the same reference, not necessarily in one call.
+    Nobody has to keep quiet meanwhile. The arguments are those of `measure_latency`.
     """
-    return a.relative_high < b.relative_low or b.relative_high < a.relative_low
+    images = torch.randn((batch_size, channels, *size), generator=torch.Generator().manual_seed(0))
+    images = images.to(device)
+    return [forward_pass(each, images, backend=backend, threads=threads) for each in networks]
+
+
+def time_passes(
+    passes: Sequence[Pass],
+    reference: Pass,
+    *,
+    device: torch.device | str = "cpu",
+    threads: int = 1,
+    budget_s: float = 0.3,
+) -> list[Latency]:
+    """Time what `prepared` gave; see `measure_latency`."""
+    device = torch.device(device)
+    sampled = partial(_cuda_sample, device) if device.type == "cuda" else _cpu_sample
+    attempts: list[list[Latency]] = []
+    with _quiet(threads), torch.inference_mode():
+        while len(attempts) < ATTEMPTS:
+            attempts.append(_attempt([*passes, reference], sampled, device, budget_s))
+            if not any(latency.disturbed for latency in attempts[-1]):
+                break
+    return min(attempts, key=lambda found: sum(latency.disturbed for latency in found))
+
+
+def separable(intervals: Sequence[tuple[float, float]]) -> list[bool]:
+    """Say of each network whether its interval overlaps with that of neither neighbour in latency.
+
+    Args:
+        intervals: both ends of the 95 % interval of each network's latency, beside one reference.
+    """
+    order = sorted(range(len(intervals)), key=lambda i: sum(intervals[i]))
+    apart = [True] * len(intervals)
+    for faster, slower in pairwise(order):
+        if intervals[faster][1] >= intervals[slower][0]:
+            apart[faster] = apart[slower] = False
+    return apart
 
 
 def device_facts(device: torch.device | str = "cpu", *, threads: int = 1) -> dict[str, Any]:
@@ -158,57 +230,100 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[depth], ordered[-1 - depth]
 
 
-def _summary(times: Sequence[float], base: Sequence[float]) -> Latency:
-    low, high = median_interval(times)
-    ratios = [own / other for own, other in zip(times, base, strict=True)]
+class _Sample(NamedTuple):
+    ms: float
+    """Milliseconds of one forward pass, as the mean of so many in a row."""
+    quiet: bool
+    """Whether nobody else had the core meanwhile."""
+
+
+_Sampled = Callable[[Pass, int], _Sample]
+"""Times a pass that is repeated so often."""
+
+
+def _attempt(
+    passes: Sequence[Pass], sampled: _Sampled, device: torch.device, budget_s: float
+) -> list[Latency]:
+    """Warm all passes up, then time them in turn, the last one beside each other."""
+    began = time.perf_counter()
+    inner = [_warmed_up(sampled, forward, device, budget_s / 3) for forward in passes]
+    until = began + budget_s * len(passes)
+    rounds: list[list[_Sample]] = []
+    load = CpuLoad()
+    while len(rounds) < MIN_ROUNDS or (len(rounds) < MAX_ROUNDS and time.perf_counter() < until):
+        rounds.append([sampled(each, times) for each, times in zip(passes, inner, strict=True)])
+    foreign = load.foreign()
+    *columns, base = zip(*rounds, strict=True)
+    return [_summary(column, base, foreign=foreign) for column in columns]
+
+
+def _summary(
+    times: Sequence[_Sample], base: Sequence[_Sample], *, foreign: float | None
+) -> Latency:
+    pairs = list(zip(times, base, strict=True))
+    quiet = [(own.ms, other.ms) for own, other in pairs if own.quiet and other.quiet]
+    descheduled = 1 - len(quiet) / len(pairs)
+    if len(quiet) < MIN_ROUNDS:
+        quiet = [(own.ms, other.ms) for own, other in pairs]
+    own_ms, base_ms = zip(*quiet, strict=True)
+    low, high = median_interval(own_ms)
+    ratios = [own / other for own, other in quiet]
     relative_low, relative_high = median_interval(ratios)
-    half = len(base) // 2
+    half = len(base_ms) // 2
     return Latency(
-        median_ms=statistics.median(times),
+        median_ms=statistics.median(own_ms),
         low_ms=low,
         high_ms=high,
-        repeats=len(times),
+        repeats=len(own_ms),
         relative=statistics.median(ratios),
         relative_low=relative_low,
         relative_high=relative_high,
-        reference_ms=statistics.median(base),
-        drift=statistics.median(base[half:]) / statistics.median(base[:half]) - 1,
+        reference_ms=statistics.median(base_ms),
+        drift=statistics.median(base_ms[half:]) / statistics.median(base_ms[:half]) - 1,
+        descheduled=descheduled,
+        foreign=foreign,
     )
 
 
-SampleMs = Callable[[nn.Module, Tensor, int], float]
-"""Milliseconds of one forward pass, as the mean of so many in a row."""
-
-
-def _cpu_sample_ms(network: nn.Module, images: Tensor, repeat: int) -> float:
-    start = time.perf_counter_ns()
+def _cpu_sample(forward: Pass, repeat: int) -> _Sample:
+    # The thread's own clock stands still while another process has the core.
+    on_cpu, start = time.thread_time_ns(), time.perf_counter_ns()
     for _ in range(repeat):
-        network(images)
-    return (time.perf_counter_ns() - start) / 1e6 / repeat
+        forward()
+    end, off_cpu = time.perf_counter_ns(), time.thread_time_ns()
+    return _Sample((end - start) / 1e6 / repeat, off_cpu - on_cpu >= ON_CPU * (end - start))
 
 
-def _cuda_sample_ms(network: nn.Module, images: Tensor, repeat: int) -> float:
+def _cuda_sample(device: torch.device, forward: Pass, repeat: int) -> _Sample:
+    """Time passes between two events of the GPU.
+
+    Its L2 cache is warm: each pass reads the weights and images of the one before, as a stream of
+    single images would leave the weights.
+    """
     start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-    torch.cuda.synchronize(images.device)
+    torch.cuda.synchronize(device)
     start.record()
     for _ in range(repeat):
-        network(images)
+        forward()
     end.record()
-    torch.cuda.synchronize(images.device)
-    return float(start.elapsed_time(end)) / repeat
+    torch.cuda.synchronize(device)
+    return _Sample(float(start.elapsed_time(end)) / repeat, quiet=True)
 
 
-def _warmed_up(sample_ms: SampleMs, network: nn.Module, images: Tensor, budget_s: float) -> int:
+def _warmed_up(sampled: _Sampled, forward: Pass, device: torch.device, budget_s: float) -> int:
     """Run a network until its time is steady or the budget is spent; give the calls a sample."""
     began = time.perf_counter()
-    last = sample_ms(network, images, WARMUP_CALLS.get(images.device.type, 3))
+    last = sampled(forward, WARMUP_CALLS[device.type]).ms
     while True:
-        repeat = max(1, round(SAMPLE_MS / max(last, 1e-6)))
-        now = sample_ms(network, images, repeat)
+        now = sampled(forward, _repeats(last)).ms
         if abs(now - last) <= STEADY * last or time.perf_counter() - began > budget_s:
-            return max(1, round(SAMPLE_MS / max(now, 1e-6)))
+            return _repeats(now)
         last = now
+
+
+def _repeats(ms: float) -> int:
+    return max(1, round(SAMPLE_MS / max(ms, 1e-6)))
 
 
 @contextmanager

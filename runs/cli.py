@@ -17,7 +17,17 @@ import click
 
 from runs.cli_erf import erf
 from runs.ending import interrupt, run
-from runs.options import AS_JSON, DATA, DATA_ROOT, DEVICE, LATENCY_BATCH, QUIET, SEED, size_option
+from runs.options import (
+    AS_JSON,
+    DATA,
+    DATA_ROOT,
+    DEVICE,
+    LATENCY_BACKEND,
+    LATENCY_BATCH,
+    QUIET,
+    SEED,
+    size_option,
+)
 from search_space.errors import nearest
 
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
@@ -151,6 +161,7 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
     show_default=True,
     help="How the zeros of a network with weights_sparsity are shared out over its layers.",
 )
+@LATENCY_BACKEND
 @LATENCY_BATCH
 @click.option(
     "--keep-weights",
@@ -177,6 +188,7 @@ def search(
     epochs: float | None,
     batch_size: int | None,
     sparsity_init: Literal["snip", "erk", "uniform"],
+    latency_backend: Literal["onnxruntime", "torch"] | None,
     latency_batch: int,
     keep_weights: str,
     dry_run: bool,
@@ -185,7 +197,7 @@ def search(
     """Search a space: sample, train, measure, rank."""
     from evaluators.training import Recipe
     from runs import session
-    from runs.plan import Settings, default_workers, resolved_device
+    from runs.plan import Settings, default_workers, resolved_backend, resolved_device
 
     device = resolved_device(device)
     recipe = Recipe(sparsity_init=sparsity_init)
@@ -207,6 +219,7 @@ def search(
             sampler=sampler,
             warm_start=warm_start,
             latency_batch=latency_batch,
+            latency_backend=resolved_backend(latency_backend, device),
             keep_weights=keep_weights,
         ),
         recipe=recipe,
@@ -330,6 +343,7 @@ def space(
 )
 @click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
 @DEVICE
+@LATENCY_BACKEND
 @LATENCY_BATCH
 def profile(
     *,
@@ -341,6 +355,7 @@ def profile(
     weights: str | None,
     latency: bool,
     device: str,
+    latency_backend: Literal["onnxruntime", "torch"] | None,
     latency_batch: int,
 ) -> None:
     """Count a network: a published name, an architecture file, or RUN/ID."""
@@ -353,6 +368,7 @@ def profile(
         classes=classes,
         weights=weights,
         latency_device=device if latency else None,
+        latency_backend=latency_backend,
         batch_size=latency_batch,
     )
     click.echo(json.dumps(facts, indent=2) if as_json else profile_page(facts))

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runs.ranking import block_text, kernels_text
+from runs.wording import disturbed_text
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -220,7 +221,8 @@ def row_text(row: dict[str, Any]) -> str:
     costs = (
         f"{row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.1f} k"
     )
-    return f"{start}{score}  {costs}  {kernels}"
+    disturbed = "  latency disturbed" if row.get("latency_disturbed") else ""
+    return f"{start}{score}  {costs}  {kernels}{disturbed}"
 
 
 def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
@@ -237,6 +239,8 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
     lines += [
         f"  failed {times} times: {reason}" for reason, times in reasons.most_common(FAILED_SHOWN)
     ]
+    if disturbed := disturbed_text(frame):
+        lines.append(disturbed)
     if facts["recommended"] is None:
         return [*lines, "No training was complete, so there is nothing to recommend."]
     row = frame[frame["id"] == facts["recommended"]].iloc[0]

@@ -17,15 +17,17 @@ from evaluators.cost import cost
 from evaluators.counting import Counted, count, meta_macs, num_params
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
+from evaluators.passes import Backend
 from evaluators.sparsity import sparse_cost
 from evaluators.training import Recipe
 from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
-from runs.plan import load_plan, resolved_device
+from runs.plan import load_plan, resolved_backend, resolved_device
 from runs.ranking import block_text, kernels_text
 from runs.records import RECORD_NAME, read_events
 from runs.search import measures
+from runs.wording import BACKENDS, disturbance_text
 from search_space.acceptance import require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -113,6 +115,7 @@ def profiled(
     classes: int | None = None,
     weights: str | None = None,
     latency_device: str | None = None,
+    latency_backend: Backend | None = None,
     batch_size: int = 1,
 ) -> dict[str, Any]:
     """Count a network in its training form, the one its authors publish, and for inference.
@@ -124,6 +127,7 @@ def profiled(
         classes: outputs of the classifier; 1000 where nothing else is known.
         weights: an official checkpoint of the network, to be read and merged; see `load_official`.
         latency_device: where to measure the merged network; None measures nothing.
+        latency_backend: what runs it then; None is the default of the device.
         batch_size: images of a measured batch.
 
     Returns:
@@ -175,7 +179,11 @@ def profiled(
         facts["weights"] = _weights_facts(loaded, source=str(weights))
     if latency_device is not None:
         facts["latency"] = _latency(
-            network, classes, device=resolved_device(latency_device), batch_size=batch_size
+            network,
+            classes,
+            device=resolved_device(latency_device),
+            backend=latency_backend,
+            batch_size=batch_size,
         )
     return facts
 
@@ -232,8 +240,11 @@ def profile_page(facts: dict[str, Any]) -> str:
         low, high = measured["low_ms"], measured["high_ms"]
         lines.append(
             f"latency      {measured['median_ms']:.3f} ms [{low:.3f}, {high:.3f}] for a batch of "
-            f"{measured['batch_size']}, merged, channels last, on {measured['device']['name']}"
+            f"{measured['batch_size']}, merged, {BACKENDS[measured['backend']]}, on "
+            f"{measured['device']['name']}"
         )
+        if measured["disturbed"]:
+            lines.append(f"             disturbed: {disturbance_text(measured)}; measure again")
     return "\n".join(lines)
 
 
@@ -317,9 +328,9 @@ def _counted_forms(trained: Network) -> dict[str, Counted]:
 
 
 def _latency(
-    network: Architecture, classes: int, *, device: str, batch_size: int
+    network: Architecture, classes: int, *, device: str, backend: Backend | None, batch_size: int
 ) -> dict[str, Any]:
-    device = first_device(device)
+    backend, device = resolved_backend(backend, device), first_device(device)
     merged = merge_network(build_network(network, classes).eval())
     (measured,) = measure_latency(
         [merged],
@@ -329,12 +340,18 @@ def _latency(
         device=device,
         batch_size=batch_size,
         budget_s=2.0,
+        backend=backend,
     )
     return {
         "median_ms": measured.median_ms,
         "low_ms": measured.low_ms,
         "high_ms": measured.high_ms,
         "batch_size": batch_size,
+        "backend": backend,
+        "drift": measured.drift,
+        "descheduled": measured.descheduled,
+        "foreign": measured.foreign,
+        "disturbed": measured.disturbed,
         "device": device_facts(device),
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from evaluators.latency import separable
 from runs.history import History, Trial
 from runs.jobs import (
     TIME_LIMIT_S,
@@ -30,7 +31,6 @@ from runs.latencies import (
     latency_fields,
     latency_job,
     reference_ms,
-    separable,
 )
 from runs.objective import (
     ScoreJob,
@@ -133,7 +133,10 @@ class Finish:
                 latencies[str(trial.number)] = latency_fields(latency, reference)
                 trial.result.update(latencies[str(trial.number)])
         best = [str(t.number) for t in self.front() if str(t.number) in latencies]
-        for number, apart in zip(best, separable([latencies[n] for n in best]), strict=True):
+        intervals = [
+            (latencies[n]["latency_low_ms"], latencies[n]["latency_high_ms"]) for n in best
+        ]
+        for number, apart in zip(best, separable(intervals), strict=True):
             latencies[number]["separable"] = apart
         return {"latencies": latencies}
 

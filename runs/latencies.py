@@ -9,7 +9,6 @@ a network is its ratio to the reference times that number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ def latency_job(
         num_classes=plan.num_classes,
         device=first_device(plan.settings.device),
         batch_size=plan.settings.latency_batch,
+        backend=plan.settings.latency_backend,
         run=str(directory),
         budget_s=budget_s,
     )
@@ -71,11 +71,12 @@ def reference_ms(plan: Plan, records: Records, pool: Slots) -> float:
             latency_ms=latency["median_ms"],
             latency_low_ms=latency["low_ms"],
             latency_high_ms=latency["high_ms"],
+            latency_disturbed=latency["disturbed"],
         )
     return float(known["latency_ms"])
 
 
-def latency_fields(latency: dict[str, Any], reference: float) -> dict[str, float]:
+def latency_fields(latency: dict[str, Any], reference: float) -> dict[str, Any]:
     """Give the columns of a measured latency.
 
     Args:
@@ -87,17 +88,8 @@ def latency_fields(latency: dict[str, Any], reference: float) -> dict[str, float
         "latency_low_ms": latency["relative_low"] * reference,
         "latency_high_ms": latency["relative_high"] * reference,
         "latency_raw_ms": latency["median_ms"],
+        "latency_disturbed": latency["disturbed"],
     }
-
-
-def separable(fields: Sequence[dict[str, float]]) -> list[bool]:
-    """Say of each network whether its interval is apart from those of its neighbours in latency."""
-    order = sorted(range(len(fields)), key=lambda i: fields[i]["latency_ms"])
-    apart = [True] * len(fields)
-    for faster, slower in pairwise(order):
-        if fields[faster]["latency_high_ms"] >= fields[slower]["latency_low_ms"]:
-            apart[faster] = apart[slower] = False
-    return apart
 
 
 def first_device(device: str) -> str:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from builders import build_network, merge_network
 from evaluators.images import ImageData, Split
-from evaluators.latency import measure_latency
+from evaluators.latency import prepared, time_passes
+from evaluators.passes import Backend
 from evaluators.sparsity import trained_sparse_cost
 from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
 from runs.images import DataSource
@@ -70,6 +71,7 @@ class LatencyJob:
     num_classes: int
     device: str
     batch_size: int
+    backend: Backend
     run: str
     budget_s: float
     """Seconds of measurement for each network."""
@@ -113,23 +115,31 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     """
     begin = time.monotonic()
     _settle()
+    lock = QuietLock(job.run)
+    # Held from the first image to the last weight: all of it would disturb a measurement.
+    with lock.shared():
+        found = _train(job, progress, between_steps=lambda: void(lock.yield_to_measurement()))
+    return found | {"seconds": round(time.monotonic() - begin, 3)}
+
+
+def _train(
+    job: TrainJob, progress: Progress, *, between_steps: Callable[[], None]
+) -> dict[str, Any]:
     data = job.data.load()
     torch.manual_seed(job.seed)
     network = build_network(job.architecture, data.num_classes)
     if job.start is not None:
         network.load_state_dict(load_file(job.start))
-    lock = QuietLock(job.run)
-    with lock.shared():
-        trained = train_briefly(
-            network,
-            data,
-            recipe=job.recipe,
-            seed=job.seed,
-            device=job.device,
-            report=progress,
-            between_steps=lambda: void(lock.yield_to_measurement()),
-            merge=merge_network,
-        )
+    trained = train_briefly(
+        network,
+        data,
+        recipe=job.recipe,
+        seed=job.seed,
+        device=job.device,
+        report=progress,
+        between_steps=between_steps,
+        merge=merge_network,
+    )
     merge_error = None
     counted = {}
     if trained.state == "complete":
@@ -152,7 +162,6 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
         **counted,
         "curve": [list(point) for point in trained.curve],
         "train_seconds": round(trained.seconds, 3),
-        "seconds": round(time.monotonic() - begin, 3),
     }
 
 
@@ -160,8 +169,8 @@ def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
     """Measure the latency of merged networks side by side while every training of the run waits.
 
     Returns:
-        `networks`: a dict for each architecture with `median_ms`, `low_ms`, `high_ms` and more;
-        `seconds`: what it took, the wait included.
+        `networks`: a dict for each architecture with `median_ms`, `low_ms`, `high_ms`, `disturbed`
+        and more; `seconds`: what it took; `waited`: part of that in which the trainings went on.
     """
     begin = time.monotonic()
     _settle()
@@ -171,20 +180,19 @@ def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
         _merged(architecture, job.num_classes)
         for architecture in (*job.architectures, job.reference)
     ]
-    first = job.architectures[0]
+    *passes, reference = prepared(
+        networks,
+        size=job.reference.size,
+        channels=job.reference.channels,
+        device=job.device,
+        batch_size=job.batch_size,
+        backend=job.backend,
+    )
     with QuietLock(job.run).exclusive():
         waited = time.monotonic() - begin
-        measured = measure_latency(
-            networks[:-1],
-            networks[-1],
-            size=first.size,
-            channels=first.channels,
-            device=job.device,
-            batch_size=job.batch_size,
-            budget_s=job.budget_s,
-        )
+        measured = time_passes(passes, reference, device=job.device, budget_s=job.budget_s)
     return {
-        "networks": [asdict(latency) for latency in measured],
+        "networks": [asdict(latency) | {"disturbed": latency.disturbed} for latency in measured],
         "seconds": round(time.monotonic() - begin, 3),
         "waited": round(waited, 3),
     }

@@ -46,5 +46,11 @@ LATENCY_BATCH = click.option(
     show_default=True,
     help="Images of a measured batch.",
 )
+LATENCY_BACKEND = click.option(
+    "--latency-backend",
+    type=click.Choice(["onnxruntime", "torch"]),
+    help="What runs the network while it is timed.  "
+    "[default: onnxruntime on a CPU where it is installed, else torch]",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")

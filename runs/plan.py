@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from evaluators.passes import Backend, default_backend, missing_onnxruntime
 from evaluators.training import Recipe
 from runs.images import DataSource
 from runs.records import write_atomic
@@ -26,7 +27,10 @@ from search_space.space import DesignSpace
 from search_space.yaml_io import parse_space
 
 PLAN_NAME = "run.yaml"
-PACKAGES = ("torch", "numpy", "optuna", "scikit-learn", "ray", "fvcore", "replk-search")
+PACKAGES = (
+    *("torch", "onnxruntime", "numpy", "optuna", "scikit-learn", "ray", "fvcore"),
+    "replk-search",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +49,8 @@ class Settings:
     warm_start: str = "anchors"
     """What is trained first: anchors, published or none."""
     latency_batch: int = 1
+    latency_backend: Backend = "torch"
+    """onnxruntime or torch; runs from before there was a choice used torch."""
     keep_weights: str = "front"
     """front, all or none."""
 
@@ -117,19 +123,7 @@ def load_plan(directory: Path) -> Plan:
     """
     path = directory / PLAN_NAME
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = document["settings"]
-        image, written = document["input"], document["space"]
-        space = parse_space(yaml.safe_dump(written), name=f"{path} (space)")
-        # A space without a name was called after its file.
-        space = replace(space, name=document["name"], document=written)
-        return Plan(
-            space=space.bound(size=tuple(image["size"]), channels=image["channels"]),
-            settings=Settings(**{**settings, "objectives": tuple(settings["objectives"])}),
-            recipe=Recipe(**document["recipe"]),
-            data=DataSource.from_fields(document["data_source"]),
-            facts=document["facts"],
-        )
+        return plan_of(yaml.safe_load(path.read_text(encoding="utf-8")), name=f"{path} (space)")
     except OSError as error:
         raise RunError(
             f"{path}: must be a file that can be read, {error.strerror}; "
@@ -141,6 +135,29 @@ def load_plan(directory: Path) -> Plan:
             f"{path}: must be as the search wrote it, got {type(error).__name__}: {said}; "
             "delete it and resume the run: its record holds a copy"
         ) from error
+
+
+def plan_of(document: dict[str, Any], *, name: str) -> Plan:
+    """Give the plan that a run.yaml or the header of a record says.
+
+    Keys that came later have the default that stands for what the program did before.
+
+    Args:
+        document: as `Plan.document` gives it.
+        name: what errors about its space call it.
+    """
+    settings = document["settings"]
+    image, written = document["input"], document["space"]
+    space = parse_space(yaml.safe_dump(written), name=name)
+    # A space without a name was called after its file.
+    space = replace(space, name=document["name"], document=written)
+    return Plan(
+        space=space.bound(size=tuple(image["size"]), channels=image["channels"]),
+        settings=Settings(**{**settings, "objectives": tuple(settings["objectives"])}),
+        recipe=Recipe(**document["recipe"]),
+        data=DataSource.from_fields(document["data_source"]),
+        facts=document["facts"],
+    )
 
 
 def environment(arguments: list[str]) -> dict[str, Any]:
@@ -173,6 +190,27 @@ def resolved_device(device: str) -> str:
             "use cpu, or install torch's CUDA build"
         )
     return device
+
+
+def resolved_backend(backend: Backend | None, device: str) -> Backend:
+    """Give what runs networks while their latency is measured on a resolved device.
+
+    Raises:
+        RunError: ONNX Runtime is asked for on a GPU, or cannot be imported.
+    """
+    if backend != "onnxruntime":
+        return backend or default_backend(device)
+    if device != "cpu":
+        raise RunError(
+            f"--latency-backend: must be torch on a GPU, got 'onnxruntime' with --device {device}; "
+            "leave it out: networks are then timed by the GPU's own clock, as CUDA graphs"
+        )
+    if reason := missing_onnxruntime():
+        raise RunError(
+            f"--latency-backend: onnxruntime must be installed, got: {reason}; run "
+            "'pip install onnxruntime onnx', or use --latency-backend torch"
+        )
+    return backend
 
 
 def default_workers(device: str) -> int:

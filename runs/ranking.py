@@ -25,7 +25,8 @@ COLUMNS = (
 """First columns of trials.csv and front.csv: a contract, in this order."""
 
 MORE_COLUMNS = (
-    *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "separable"),
+    *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
+    "separable",
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
     *("block", "stem", "weights_sparsity", "kernels", "depths", "widths", "structures"),
 )
@@ -35,6 +36,7 @@ _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "w
 _TEXT |= {"block", "stem", "structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
 _WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
+_FLAGS = {"on_front", "separable", "latency_disturbed"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
@@ -284,5 +286,6 @@ def _dtype(name: str) -> str:
     if name in _WHOLE:
         return "Int64"
     # A seed is a hash and may use all 64 bits.
-    special = {"seed": "UInt64", "on_front": "boolean", "separable": "boolean"}
-    return special.get(name, "float64")
+    if name == "seed":
+        return "UInt64"
+    return "boolean" if name in _FLAGS else "float64"

@@ -25,6 +25,7 @@ from runs.wording import (
     batch_text,
     command_text,
     device_text,
+    disturbed_text,
     fixed,
     method,
     milliseconds,
@@ -63,7 +64,7 @@ COST_COLUMNS = (
     ("macs_nonzero", "MMACs not zero", "mega"),
     ("params_nonzero", "k params not zero", "kilo"),
 )
-VARYING = ("block", "weights_sparsity", "macs_nonzero", "params_nonzero")
+VARYING = ("block", "weights_sparsity", "macs_nonzero", "params_nonzero", "latency_disturbed")
 """Columns that are shown where they tell networks of the run apart."""
 FRONT_COLUMNS = (
     ("id", "network", "text"),
@@ -71,6 +72,7 @@ FRONT_COLUMNS = (
     ("test_accuracy", "test accuracy", "share"),
     ("latency_ms", "latency, ms (95 % interval)", "interval"),
     ("separable", "separable", "flag"),
+    ("latency_disturbed", "disturbed", "flag"),
     *COST_COLUMNS[1:],
     *((f"s{number}", f"S{number}", "score") for number in range(1, 5)),
 )
@@ -115,7 +117,7 @@ def page(
         answer=_answer(facts, frame),
         figures=_figures(frame, objectives),
         alt=_alt(frame, front, objectives),
-        reading=_reading(front, objectives),
+        reading=_reading(frame, front, objectives),
         front=_table(
             front, _telling(frame, FRONT_COLUMNS), facts, numbers=range(1, len(front) + 1)
         ),
@@ -228,7 +230,7 @@ def _alt(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objectiv
     )
 
 
-def _reading(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+def _reading(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     up = objectives[0]
     better = f"{'Higher' if up.direction == 'max' else 'Lower'} is better ({up.label})"
     if len(objectives) == 1:
@@ -241,6 +243,8 @@ def _reading(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     )
     if across.column == "latency_ms" and front["latency_low_ms"].notna().any():
         sentence += " Bars are 95 % intervals of the latency."
+    if disturbed := disturbed_text(frame):
+        sentence += f" {disturbed}"
     if len(objectives) > 2:
         sentence += (
             f" Only the first two of the {len(objectives)} objectives are drawn, "

@@ -34,11 +34,13 @@ from runs.plan import (
     Settings,
     environment,
     load_plan,
+    plan_of,
+    resolved_backend,
     resolved_device,
     restore_plan,
 )
 from runs.ranking import objectives_named
-from runs.records import Records, read_events
+from runs.records import RECORD_NAME, Records, read_events
 from runs.search import Search, measures
 from runs.wording import warm_start_text
 from runs.workers import Pool
@@ -220,6 +222,7 @@ def resume(
                 console.finish(write_results(directory, plan, history))
             return
         resolved_device(settings.device)
+        resolved_backend(settings.latency_backend, settings.device)
         images = plan.data.load()
         with decoded(plan.data, images, directory) as source:
             del images
@@ -254,12 +257,17 @@ def _unchanged_plan(records: Records) -> Plan:
     if header is not None and not (directory / PLAN_NAME).exists():
         restore_plan(header["plan"], directory)
     plan = load_plan(directory)
-    if header is not None and header["plan"] != plan.document():
+    if header is not None and _document(header["plan"]) != plan.document():
         raise RunError(
             f"{directory / PLAN_NAME}: must stay as the search wrote it, it was changed; "
             "start a new run for other settings, or delete the file to have it restored"
         )
     return plan
+
+
+def _document(written: dict[str, Any]) -> dict[str, Any]:
+    """Give a recorded plan as this version would write it."""
+    return plan_of(written, name=RECORD_NAME).document()
 
 
 @contextlib.contextmanager

@@ -111,6 +111,39 @@ def method(facts: Facts) -> list[tuple[str, str]]:
     return [(word, text) for word, text in pairs if text]
 
 
+BACKENDS = {
+    "onnxruntime": "by ONNX Runtime",
+    "torch": "by torch, channels last",
+}
+"""What runs a network while its latency is measured, in words."""
+
+
+def disturbance_text(measured: Facts) -> str:
+    """Say what speaks for a disturbance in a measurement: the facts of `Latency` that do.
+
+    Args:
+        measured: `descheduled`, `foreign` and `drift` of a latency.
+    """
+    phrases = [
+        f"the core was taken away in {share(measured['descheduled'])} of the rounds",
+        f"the reference's time changed by {abs(measured['drift']):.0%}",
+    ]
+    if measured["foreign"] is not None:
+        phrases.insert(1, f"others used {measured['foreign']:.0%} of the CPUs")
+    return ", ".join(phrases)
+
+
+def disturbed_text(frame: pd.DataFrame) -> str:
+    """Say how many latencies were disturbed; empty where none was."""
+    number = int(frame["latency_disturbed"].sum())
+    if not number:
+        return ""
+    return (
+        f"{plural(number, 'latency was', 'latencies were')} measured while something else kept "
+        "the machine busy, also when repeated (latency_disturbed in trials.csv)."
+    )
+
+
 def batch_text(facts: Facts) -> str:
     """Name the batch whose latency was measured."""
     size = (facts.get("settings") or {}).get("latency_batch", 1)
@@ -210,18 +243,19 @@ def _accuracy_text(facts: Facts) -> str:
 
 
 def _latency_text(facts: Facts) -> str:
+    backend = (facts.get("settings") or {}).get("latency_backend", "torch")
     threads = (facts.get("device") or {}).get("threads")
     on = f" on {plural(threads, 'thread')}" if threads else ""
     reference = milliseconds(facts.get("reference_ms"))
     return (
         f"one forward pass of {batch_text(facts)} through the merged network{on}, float32, "
-        "channels last, while every training waits. Rounds alternate with a reference network that "
-        f"took {reference} ms when the run began; latency_ms is the median ratio to it times that "
-        "number, with the 95 % interval of the median from order statistics, so that a machine "
-        "that changes its speed does not reorder networks; latency_raw_ms in trials.csv is the "
-        "plain median. At the end the networks of the front were measured again, longer and side "
-        "by side. Separable: the interval overlaps with that of neither neighbour in latency on "
-        "the front; a dash: not measured again"
+        f"{BACKENDS[backend]}, while every training waits. Rounds alternate with a reference "
+        f"network that took {reference} ms when the run began; latency_ms is the median ratio to "
+        "it times that number, with the 95 % interval of the median from order statistics, so that "
+        "a machine that changes its speed does not reorder networks; latency_raw_ms in trials.csv "
+        "is the plain median. At the end the networks of the front were measured again, longer and "
+        "side by side. Separable: the interval overlaps with that of neither neighbour in latency "
+        "on the front; a dash: not measured again"
     )
 
 

@@ -57,6 +57,18 @@ def test_a_finished_trial_is_one_line_with_its_numbers() -> None:
     assert "31" in line
 
 
+def test_a_disturbed_latency_is_told_on_its_line_and_at_the_end() -> None:
+    trials = rows(4, t2={"latency_disturbed": True}, t3={"latency_disturbed": False})
+    assert row_text(trials[2]).endswith("  latency disturbed")
+    assert "disturbed" not in row_text(trials[3])
+    lines = closing_lines(facts_of(frame_of(trials)), frame_of(trials))
+    assert (
+        "1 latency was measured while something else kept the machine busy, also when repeated "
+        "(latency_disturbed in trials.csv)." in lines
+    )
+    assert "busy" not in " ".join(closing_lines(facts_of(frame_of(rows(4))), frame_of(rows(4))))
+
+
 def test_a_failed_and_a_diverged_trial_are_one_line_each() -> None:
     gone = row_text(failed(3, "error: MemoryError\nat line 3"))
     assert gone.endswith("failed: error: MemoryError")

@@ -114,7 +114,22 @@ def test_latency_is_measured_where_it_is_asked_for(finished: Path) -> None:
     assert 0 < measured["low_ms"] <= measured["median_ms"] <= measured["high_ms"]
     assert measured["batch_size"] == 3
     assert measured["device"]["device"] == "cpu"
-    assert "for a batch of 3, merged, channels last" in profile_page(facts)
+    assert measured["backend"] == "onnxruntime"
+    assert isinstance(measured["disturbed"], bool)
+    assert "for a batch of 3, merged, by ONNX Runtime, on " in profile_page(facts)
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_a_disturbed_latency_says_by_what(finished: Path, disturbed: bool) -> None:  # noqa: FBT001
+    name = next((finished / "architectures").iterdir())
+    facts = profiled(str(name), classes=4, latency_device="cpu", latency_backend="torch")
+    told = {"descheduled": 0.25, "foreign": 0.48, "drift": -0.03, "disturbed": disturbed}
+    page = profile_page(facts | {"latency": facts["latency"] | told})
+    assert "for a batch of 1, merged, by torch, channels last, on " in page
+    assert disturbed == (
+        "disturbed: the core was taken away in 25.0% of the rounds, others used 48% of the CPUs, "
+        "the reference's time changed by 3%; measure again" in page
+    )
 
 
 def test_a_network_of_a_run_is_found_by_its_id_with_the_classes_of_the_run(finished: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,10 +15,13 @@ from evaluators.latency import (
     MAX_ROUNDS,
     MIN_ROUNDS,
     Latency,
+    _Sample,
+    _summary,
     device_facts,
     measure_latency,
     median_interval,
     separable,
+    time_passes,
 )
 
 
@@ -80,6 +85,7 @@ def test_rounds_visit_every_network_in_turn_and_the_reference_last() -> None:
     a, b, reference = (Logged(name, calls) for name in ("a", "b", "ref"))
     measure_latency([a, b], reference, size=(8, 8), channels=3, budget_s=0.01)
     turns = [now for before, now in pairwise(["", *calls]) if now != before]
+    # Each attempt warms a, b and the reference up, which are a turn each, and then goes round.
     assert turns[-27:] == ["a", "b", "ref"] * 9
 
 
@@ -134,17 +140,98 @@ def test_the_interval_of_the_median_is_that_of_the_sign_test(
     assert median_interval(values) == (low, high)
 
 
-def test_intervals_that_overlap_cannot_be_told_apart() -> None:
-    assert separable(latency(1.0, 2.0), latency(2.1, 3.0))
-    assert separable(latency(2.1, 3.0), latency(1.0, 2.0))
-    assert not separable(latency(1.0, 2.0), latency(1.9, 3.0))
-    assert not separable(latency(1.0, 2.0), latency(1.0, 2.0))
+@pytest.mark.parametrize(
+    ("intervals", "apart"),
+    [
+        ([(1.0, 2.0), (2.1, 3.0)], [True, True]),
+        ([(2.1, 3.0), (1.0, 2.0)], [True, True]),
+        ([(1.0, 2.0), (1.9, 3.0)], [False, False]),
+        ([(1.0, 2.0), (2.0, 3.0)], [False, False]),
+        ([(5.0, 6.0), (1.0, 2.0), (1.9, 3.0)], [True, False, False]),
+        ([(1.0, 2.0)], [True]),
+        ([], []),
+    ],
+)
+def test_networks_are_separable_where_no_neighbour_overlaps(
+    intervals: list[tuple[float, float]], apart: list[bool]
+) -> None:
+    assert separable(intervals) == apart
 
 
 def test_a_reference_that_drifts_is_flagged() -> None:
     assert latency(1, 2, drift=0.09).steady
     assert not latency(1, 2, drift=0.11).steady
     assert not latency(1, 2, drift=-0.11).steady
+
+
+def test_a_network_is_disturbed_by_drift_by_a_lost_core_and_by_foreign_load() -> None:
+    calm = latency(1, 2)
+    assert not calm.disturbed
+    assert not replace(calm, descheduled=0.09, foreign=0.19, drift=-0.09).disturbed
+    assert replace(calm, drift=0.11).disturbed
+    assert replace(calm, descheduled=0.11).disturbed
+    assert replace(calm, foreign=0.21).disturbed
+
+
+def test_samples_without_the_core_are_dropped_while_enough_others_are_left() -> None:
+    base = [_Sample(2.0, quiet=True)] * 20
+    times = [_Sample(1.0, quiet=True)] * 19 + [_Sample(50.0, quiet=False)]
+    found = _summary(times, base, foreign=0.0)
+    assert (found.repeats, found.high_ms, found.descheduled) == (19, 1.0, pytest.approx(0.05))
+    assert not found.disturbed
+    found = _summary(base, times, foreign=0.0)
+    assert (found.repeats, found.relative, found.descheduled) == (19, 2.0, pytest.approx(0.05))
+
+
+def test_where_hardly_any_sample_had_the_core_all_of_them_count() -> None:
+    times = [_Sample(1.0, quiet=True)] * 8 + [_Sample(3.0, quiet=False)] * 12
+    found = _summary(times, [_Sample(1.0, quiet=True)] * 20, foreign=None)
+    assert (found.repeats, found.median_ms, found.descheduled) == (20, 3.0, 0.6)
+    assert found.disturbed
+
+
+def test_who_loses_the_core_is_measured_three_times_and_says_so() -> None:
+    sleeps: list[float] = []
+
+    def sleep() -> None:
+        sleeps.append(1.0)
+        time.sleep(0.001)
+
+    (found,) = time_passes([sleep], lambda: sum(range(10_000)), budget_s=0.01)
+    assert found.descheduled == 1.0
+    assert found.disturbed
+    assert len(sleeps) > 3 * 9
+
+
+def test_a_call_that_is_calm_at_once_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[list[Latency]] = [
+        [replace(latency(1, 2), foreign=0.9)],
+        [latency(3, 4)],
+        [latency(5, 6)],
+    ]
+    monkeypatch.setattr("evaluators.latency._attempt", lambda *_: attempts.pop(0))
+    assert time_passes([int], int) == [latency(3, 4)]
+    assert len(attempts) == 1
+
+
+def test_the_least_disturbed_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    calm, lost = latency(1, 2), replace(latency(3, 4), descheduled=0.5)
+    attempts = [[lost, lost], [lost, calm], [lost, lost]]
+    monkeypatch.setattr("evaluators.latency._attempt", lambda *_: attempts.pop(0))
+    assert time_passes([int, int], int) == [lost, calm]
+
+
+def test_onnx_runtime_times_networks_as_torch_does() -> None:
+    networks = [convolutions(1), convolutions(40)]
+    shallow, deep = measure_latency(
+        networks,
+        convolutions(6),
+        size=(24, 24),
+        channels=3,
+        budget_s=0.05,
+        backend="onnxruntime",
+    )
+    assert shallow.relative < 1 < deep.relative
 
 
 def test_device_facts_name_the_processor_and_the_software() -> None:

@@ -24,6 +24,8 @@ ONLY_IN = {
     "jinja2": {"runs/report.py"},
     "matplotlib": {"runs/figures.py", "runs/field_figure.py"},
     "moocore": {"runs/ranking.py"},
+    "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
+    "onnxruntime": {"evaluators/onnx_session.py"},
     "plotly": set(),
     "ray": {"runs/ray_backend.py"},
     "sklearn": {"evaluators/baseline.py"},

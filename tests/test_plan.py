@@ -18,6 +18,7 @@ from runs.plan import (
     default_workers,
     environment,
     load_plan,
+    resolved_backend,
     resolved_device,
     restore_plan,
 )
@@ -74,6 +75,39 @@ def test_a_plan_from_before_sparsity_gets_the_defaults(plan: Plan, tmp_path: Pat
         del document["recipe"][key]
     restore_plan(document, tmp_path)
     assert load_plan(tmp_path).recipe == plan.recipe
+
+
+def test_a_plan_from_before_the_choice_of_a_backend_used_torch(plan: Plan, tmp_path: Path) -> None:
+    document = json.loads(json.dumps(plan.document()))
+    del document["settings"]["latency_backend"]
+    restore_plan(document, tmp_path)
+    assert load_plan(tmp_path).settings.latency_backend == "torch"
+
+
+def test_the_backend_of_a_latency_is_resolved_once() -> None:
+    assert resolved_backend(None, "cpu") == "onnxruntime"
+    assert resolved_backend(None, "cuda") == "torch"
+    assert resolved_backend("torch", "cpu") == "torch"
+    assert resolved_backend("onnxruntime", "cpu") == "onnxruntime"
+
+
+def test_onnx_runtime_times_no_gpu() -> None:
+    with pytest.raises(
+        RunError, match=r"^--latency-backend: must be torch on a GPU, got .*cuda:1; leave it out"
+    ):
+        resolved_backend("onnxruntime", "cuda:1")
+
+
+def test_onnx_runtime_that_is_asked_for_and_missing_is_named_with_its_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "evaluators.onnx_session", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert resolved_backend(None, "cpu") == "torch"
+    with pytest.raises(
+        RunError, match=r"^--latency-backend: .*onnxruntime.*; run 'pip install onnxruntime onnx'"
+    ):
+        resolved_backend("onnxruntime", "cpu")
 
 
 def test_words_that_no_terminal_shows_come_back(plan: Plan, tmp_path: Path) -> None:

@@ -254,6 +254,21 @@ def test_the_command_that_repeats_the_run_has_its_seed(
     assert f"\n{shown}\n" in read(frame, command=command).text
 
 
+def test_latencies_that_were_disturbed_are_told_and_marked() -> None:
+    calm = read(frame_of(rows(12)))
+    assert "disturbed" not in calm.text
+    told = {f"t{number}": {"latency_disturbed": number < 3} for number in range(12)}
+    page = read(frame_of(rows(12, **told)))
+    assert "3 latencies were measured while something else kept the machine busy" in page.text
+    assert "disturbed" in page.table("Networks of the front")[0]
+
+
+def test_the_method_names_what_ran_the_networks(frame: pd.DataFrame) -> None:
+    assert "float32, by torch, channels last, while every training waits" in read(frame).text
+    settings = facts_of(frame)["settings"] | {"latency_backend": "onnxruntime"}
+    assert "float32, by ONNX Runtime, while every" in read(frame, settings=settings).text
+
+
 def test_uncommitted_code_and_code_without_a_clone_are_named(frame: pd.DataFrame) -> None:
     assert "git commit 0123, with changes that were not" in read(frame, git_commit="0123+").text
     assert "not run from a git clone" in read(frame, git_commit=None).text
