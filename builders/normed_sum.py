@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from builders import torch_backend
-from builders.backends import Backend, Backends, SumShape, SumSpec, runs_eagerly
+from builders.backends import Backend, Backends, Kernel, SumShape, SumSpec, runs_eagerly
 from builders.native import loaded
 
 
@@ -42,8 +43,9 @@ def normed_sum(
         backends: which backend takes which shape.
 
     Returns:
-        The sum, channels_last; None where torch's plain operators are to be used: the `reference`
-        or `cuda` backend, a dtype that no other has, autocast, tracing, evaluation.
+        The sum; None where the modules that hold the parameters are to compute it: in a dtype that
+        no backend has, autocast, tracing, evaluation, and a lone convolution that `reference` or
+        `cuda` was chosen for.
     """
     every = [*norms, *([] if last is None else [last])]
     if not _fast(x_BCHW, weights, every, dilated=max(dilations) > 1):
@@ -60,7 +62,8 @@ def normed_sum(
     name = backends.of(shape, x_BCHW.device.type)
     backend: Backend = torch_backend
     if name in ("reference", "cuda"):
-        return None
+        # A module would ask again for each of its branches, which may have another backend.
+        return _plain(x_BCHW, weights, kernels, norms, last) if every else None
     if name == "native" and backends.library is not None and x_BCHW.dtype == torch.float32:
         backend = loaded(backends.library)
     if every:
@@ -74,6 +77,24 @@ def normed_sum(
     )
     _follow(every, mean_RC, var_RC, images * rows * columns)
     return y_BCHW
+
+
+def _plain(
+    x_BCHW: Tensor,
+    weights: Sequence[Tensor],
+    kernels: Sequence[Kernel],
+    norms: Sequence[nn.BatchNorm2d],
+    last: nn.BatchNorm2d | None,
+) -> Tensor:
+    """Give the normed sum by torch's own convolutions and batch norms."""
+    sum_BCHW: Tensor | None = None
+    for number, (weight, (*sides, dilation)) in enumerate(zip(weights, kernels, strict=True)):
+        padding = torch_backend.padding(sides, dilation)
+        y_BCHW = F.conv2d(x_BCHW, weight, None, 1, padding, dilation, weight.shape[0])
+        y_BCHW = norms[number](y_BCHW) if norms else y_BCHW
+        sum_BCHW = y_BCHW if sum_BCHW is None else sum_BCHW + y_BCHW
+    assert sum_BCHW is not None
+    return sum_BCHW if last is None else last(sum_BCHW)
 
 
 class _NormedSum(torch.autograd.Function):
@@ -131,11 +152,16 @@ def _fast(
         and all(norm.training and norm.track_running_stats for norm in norms)
         and len(dtypes) == 1
         and dtypes <= {torch.float32, torch.float64}
-        and not torch.is_autocast_enabled(x_BCHW.device.type)
+        and not _autocasts(x_BCHW.device.type)
         # torch refuses to normalise a single value, and says so.
         and (not norms or x_BCHW.numel() > x_BCHW.shape[1])
         and runs_eagerly()
     )
+
+
+def _autocasts(device: str) -> bool:
+    # The meta device has no autocast, and torch refuses to be asked about it.
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 @torch.no_grad()
