@@ -70,6 +70,17 @@ def test_its_held_out_error_is_that_on_fresh_networks() -> None:
     assert model.error == pytest.approx(fresh, abs=0.025)
 
 
+def test_a_few_disturbed_measurements_do_not_move_it() -> None:
+    architectures = networks(number=120)
+    ms = np.array(made_ms(architectures, noise=0.02))
+    disturbed = ms.copy()
+    disturbed[:36:7] *= 1.8
+    model = LatencyModel.fit(architectures[:36], list(disturbed[:36]), CONDITIONS)
+
+    predicted = np.array([model.predict(a) for a in architectures[36:]])
+    assert relative_error(predicted, ms[36:]) < 0.03
+
+
 def test_weights_are_never_negative() -> None:
     architectures = networks(number=24)
     ms = made_ms(architectures, noise=0.3)
