@@ -59,6 +59,11 @@ class Backends:
     library: str | None = None
     """File of the compiled backend: see `builders.native.compiled`."""
 
+    @property
+    def native(self) -> bool:
+        """Whether layers other than depthwise sums run in the compiled library."""
+        return self.library is not None and self.rest in (None, "native")
+
     def of(self, shape: SumShape, device: str) -> BackendName:
         """Give the backend for a shape on a type of device."""
         found = self.chosen.get(shape.key, self.rest) if self.chosen else self.rest

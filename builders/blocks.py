@@ -43,7 +43,9 @@ class UniRepLKNetBlock(nn.Module):
             self.mix = NormedConv(DepthwiseConv(stage.width, kernel, backends=backends))
         structure = find_row(STRUCTURES, stage.structure, where="structure")
         self.structure = structure.build(stage.width, stage.se_ratio, backends)
-        self.feed_forward = NormedMlp(stage.width, stage.ffn_width, layer_scale=stage.layer_scale)
+        self.feed_forward = NormedMlp(
+            stage.width, stage.ffn_width, layer_scale=stage.layer_scale, backends=backends
+        )
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The compiled backend: builds native.c once for this processor, and calls it.
+"""The compiled backend: builds its C files once for this processor, and calls them.
 
 One C file rather than numba: see tests/benchmarks for both, measured side by side.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from builders.backends import SumSpec
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "response.c"))
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-std=gnu11")
 THREADED = ("-fopenmp", "")
@@ -54,26 +54,54 @@ def compiled(cache_folder: Path, *, flags: Sequence[str] = FLAGS) -> Path:
         version = _run([compiler, "--version"])
     except (OSError, subprocess.SubprocessError) as error:
         raise NoCompiler(f"{compiler} does not run: {_said(error)}") from error
-    parts = (SOURCE.read_text("utf-8"), *flags, version, _processor())
+    parts = (*(source.read_text("utf-8") for source in SOURCES), *flags, version, _processor())
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     library = cache_folder / f"native-{name}.so"
-    if library.exists():
+    if _is_whole(library):
         return library
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
             draft = Path(folder) / library.name
             _compile(compiler, flags, draft)
+            _seal(draft).write_text(_digest(draft), "utf-8")
             # Whole or not at all, also where two processes build it at once.
-            os.replace(draft, library)  # noqa: PTH105
-    except (OSError, subprocess.SubprocessError) as error:
+            for part in (_seal(draft), draft):
+                os.replace(part, cache_folder / part.name)  # noqa: PTH105
+    except subprocess.SubprocessError as error:
         raise NoCompiler(f"{compiler} failed: {_said(error)}") from error
+    except OSError as error:
+        raise NoCompiler(f"cannot write in {cache_folder}: {_said(error)}") from error
     return library
+
+
+def _is_whole(library: Path) -> bool:
+    """Say whether a library is there as it was built: loading half of one kills the process."""
+    try:
+        return _seal(library).read_text("utf-8") == _digest(library)
+    except OSError:
+        return False
+
+
+def _seal(library: Path) -> Path:
+    """Give the file that holds a library's digest."""
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()
 
 
 def _compile(compiler: str, flags: Sequence[str], library: Path) -> None:
     for threaded in THREADED:
-        command = [compiler, *flags, *filter(None, [threaded]), "-o", str(library), str(SOURCE)]
+        command = [
+            compiler,
+            *flags,
+            *filter(None, [threaded]),
+            "-o",
+            str(library),
+            *map(str, SOURCES),
+        ]
         try:
             _run([*command, "-lm"])
         except subprocess.CalledProcessError:
@@ -202,6 +230,29 @@ class Native:
         wanted = grad_weights if weights_too else [None] * len(weights)
         return grad_x, wanted, grad_scale, grad_offset
 
+    def respond(self, h_BCHW: Tensor, gamma_C: Tensor, beta_C: Tensor) -> tuple[Tensor, Tensor]:
+        """Give GELU and global response normalisation of a map, and the norms of GELU, (B, C)."""
+        y_BCHW, length_BC = torch.empty_like(h_BCHW), h_BCHW.new_empty(h_BCHW.shape[:2])
+        self._run("replk_respond", h_BCHW, h_BCHW, gamma_C, beta_C, y_BCHW, length_BC)
+        return y_BCHW, length_BC
+
+    def respond_back(
+        self, h_BCHW: Tensor, gamma_C: Tensor, length_BC: Tensor, grad_BCHW: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the gradients of `respond` to its map, to gamma and to beta."""
+        grad_h, with_BC = torch.empty_like(h_BCHW), torch.empty_like(length_BC)
+        plain_BC = torch.empty_like(length_BC)
+        operands = (h_BCHW, gamma_C, length_BC, grad_BCHW, grad_h, with_BC, plain_BC)
+        self._run("replk_respond_back", h_BCHW, *operands)
+        return grad_h, with_BC.sum(0), plain_BC.sum(0)
+
+    def _run(self, name: str, map_BCHW: Tensor, *operands: Tensor) -> None:
+        images, width, rows, columns = map_BCHW.shape
+        addresses = [ctypes.c_void_p(operand.data_ptr()) for operand in operands]
+        pixels, threads = ctypes.c_long(rows * columns), torch.get_num_threads()
+        if getattr(self._library, name)(images, pixels, width, threads, *addresses):
+            raise MemoryError("out of memory in the native backend")
+
     def _call(self, name: str, problem: _Problem, *arguments: Tensor | Sequence[Tensor]) -> None:
         addresses = [
             ctypes.c_void_p(one.data_ptr())
@@ -238,6 +289,7 @@ def _problem(x_BCHW: Tensor, spec: SumSpec, *, weights_too: bool = True) -> _Pro
     )
     for place, kernel in enumerate(spec.kernels):
         problem.kernels[place] = _Kernel(*kernel)
-    for place, eps in enumerate(spec.eps):
+    # The norm of the sum comes behind those of the branches, also where these have none.
+    for place, eps in enumerate(spec.eps, start=0 if spec.normed else len(spec.kernels)):
         problem.eps[place] = eps
     return problem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from builders.dense import DenseConv
 from builders.layers import MapNorm, NormedConv, pointwise_conv
 from builders.parts import PartCost, Row, same_cost, torch_default
 from search_space.architecture import Stem
@@ -24,9 +25,9 @@ class UniRepLKNetStem(nn.Module):
         super().__init__()
         half = half_width(width)
         first, second = strides(stem)
-        self.first = nn.Conv2d(channels, half, 3, first, 1)
+        self.first = DenseConv(channels, half, 3, first, 1)
         self.first_norm = MapNorm(half)
-        self.second = nn.Conv2d(half, width, 3, second, 1)
+        self.second = DenseConv(half, width, 3, second, 1)
         self.second_norm = MapNorm(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ class PatchifyStem(nn.Module):
         super().__init__()
         side = patch_side(stem)
         padding = 1 if stem.stride == 1 else 0
-        self.conv = nn.Conv2d(channels, width, side, stem.stride, padding)
+        self.conv = DenseConv(channels, width, side, stem.stride, padding)
         self.norm = MapNorm(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

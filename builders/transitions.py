@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from builders.dense import DenseConv
 from builders.layers import MapNorm, NormedConv, pointwise_conv
 from builders.parts import PartCost, Row, same_cost, torch_default
 
@@ -14,7 +15,7 @@ class UniRepLKNetTransition(nn.Module):
 
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, width, 3, 2, 1)
+        self.conv = DenseConv(before, width, 3, 2, 1)
         self.norm = MapNorm(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class ConvNeXtTransition(nn.Module):
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
         self.norm = MapNorm(before)
-        self.conv = nn.Conv2d(before, width, 2, 2)
+        self.conv = DenseConv(before, width, 2, 2)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Halve the map."""

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from builders.backends import AUTO
 from builders.blocks import BLOCKS, UniRepLKNetBlock
 from builders.depthwise import DepthwiseConv
 from builders.feed_forward import NormedMlp, ResponseNorm
@@ -115,7 +116,7 @@ def test_squeeze_and_excitation_scales_every_channel_by_its_gate() -> None:
 
 
 def test_the_squeezed_width_is_at_least_one() -> None:
-    squeeze = STRUCTURES["se"].build(3, 16, "auto")
+    squeeze = STRUCTURES["se"].build(3, 16, AUTO)
 
     assert isinstance(squeeze, SqueezeExcite)
     assert squeeze.down.out_channels == 1
@@ -123,7 +124,7 @@ def test_the_squeezed_width_is_at_least_one() -> None:
 
 @pytest.mark.parametrize("structure", ["bottleneck", "pointwise", "depthwise"])
 def test_an_added_structure_stands_beside_a_shortcut(structure: str) -> None:
-    added = STRUCTURES[structure].build(8, 4, "auto").eval()
+    added = STRUCTURES[structure].build(8, 4, AUTO).eval()
     for parameter in added.parameters():
         nn.init.zeros_(parameter)
     x = torch.randn(1, 8, 5, 5)
@@ -135,17 +136,17 @@ def test_response_norm_divides_by_the_mean_length() -> None:
     norm = ResponseNorm(2)
     norm.gamma.data.fill_(1.0)
     norm.beta.data.fill_(10.0)  # type: ignore[union-attr]
-    x = torch.tensor([[[[3.0, 0.0]], [[4.0, 0.0]]]])  # lengths 5 and 0, mean 2.5
+    x = torch.tensor([[[[3.0, 4.0]], [[0.0, 0.0]]]])  # lengths 5 and 0, mean 2.5
 
     y = norm(x)
 
-    torch.testing.assert_close(y, torch.tensor([[[[19.0, 10.0]], [[22.0, 10.0]]]]))
+    torch.testing.assert_close(y, torch.tensor([[[[19.0, 22.0]], [[10.0, 10.0]]]]))
 
 
 def test_the_gradient_of_response_norm_is_the_gradient() -> None:
     x, gamma, beta = (
         torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((2, 3, 2, 4), (1, 1, 1, 4), (1, 1, 1, 4))
+        for shape in ((2, 4, 3, 2), (1, 1, 1, 4), (1, 1, 1, 4))
     )
 
     assert torch.autograd.gradcheck(respond, (x, gamma, beta))
@@ -153,7 +154,7 @@ def test_the_gradient_of_response_norm_is_the_gradient() -> None:
 
 def test_response_norm_of_a_black_map_has_a_finite_gradient() -> None:
     norm = ResponseNorm(3)
-    x = torch.zeros(1, 2, 2, 3, requires_grad=True)
+    x = torch.zeros(1, 3, 2, 2, requires_grad=True)
 
     norm(x).sum().backward()
 
@@ -165,7 +166,7 @@ def test_response_norm_does_not_overflow_in_half_precision() -> None:
     norm = ResponseNorm(2).half()
 
     with torch.no_grad():
-        y = norm(torch.full((1, 4, 4, 2), 1000.0, dtype=torch.float16))
+        y = norm(torch.full((1, 2, 4, 4), 1000.0, dtype=torch.float16))
 
     assert y.isfinite().all()
 
