@@ -143,7 +143,7 @@ def measure_latency(
 
 
 def prepared(
-    networks: Sequence[nn.Module],
+    networks: Sequence[nn.Module | bytes],
     *,
     size: tuple[int, int],
     channels: int,
@@ -154,7 +154,8 @@ def prepared(
 ) -> list[Pass]:
     """Do all that is needed before networks are timed on random images, export and capture.
 
-    Nobody has to keep quiet meanwhile. The arguments are those of `measure_latency`.
+    Nobody has to keep quiet meanwhile. The arguments are those of `measure_latency`; for ONNX
+    Runtime a network may also be its model.
     """
     images = torch.randn((batch_size, channels, *size), generator=torch.Generator().manual_seed(0))
     images = images.to(device)

@@ -26,7 +26,11 @@ def exported(network: nn.Module, images_BCHW: Tensor) -> bytes:
     """Give a network as an ONNX model for batches of this shape.
 
     The exporter that traces takes 0.05 s for a network of the shipped space, the one that captures
-    graphs 4 s (torch 2.13). Tracing uses the network as it is: give it merged and in eval mode.
+    graphs 4 s (torch 2.13).
+
+    Args:
+        network: merged, in eval mode, in float32 on the CPU.
+        images_BCHW: any batch of the shape, on the CPU.
     """
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
@@ -43,14 +47,12 @@ def exported(network: nn.Module, images_BCHW: Tensor) -> bytes:
     return file.getvalue()
 
 
-def forward_pass(
-    network: nn.Module, images_BCHW: Tensor, *, threads: int = 1
-) -> Callable[[], Tensor]:
-    """Give a callable that runs a network once on these images in ONNX Runtime.
+def forward_pass(model: bytes, images_BCHW: Tensor, *, threads: int = 1) -> Callable[[], Tensor]:
+    """Give a callable that runs a model once on these images in ONNX Runtime.
 
     Args:
-        network: merged, in eval mode, in float32 on the CPU.
-        images_BCHW: the batch, in float32 on the CPU.
+        model: as `exported` gives it.
+        images_BCHW: the batch, in float32 on the CPU, of the shape that it was exported for.
         threads: that compute; they sleep while they wait for each other.
 
     Returns:
@@ -62,9 +64,7 @@ def forward_pass(
     # A thread that spins while it waits takes a core from whatever is measured beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        exported(network, images_BCHW), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # ONNX Runtime reads rows of pixels, whatever the layout that torch prefers.
     feed = {INPUT: images_BCHW.contiguous().numpy()}
 

@@ -44,7 +44,7 @@ def missing_onnxruntime() -> str | None:
 
 
 def forward_pass(
-    network: nn.Module,
+    network: nn.Module | bytes,
     images_BCHW: Tensor,
     *,
     backend: Backend = "torch",
@@ -53,7 +53,8 @@ def forward_pass(
     """Make a network ready to be timed on one batch.
 
     Args:
-        network: merged; it is moved to the device of the images, channels last, in eval mode.
+        network: merged; it is moved to the device of the images, channels last, in eval mode. For
+            ONNX Runtime also its model, as `evaluators.onnx_session.exported` gives it.
         images_BCHW: the batch, in float32.
         backend: "torch" runs the network itself, channels last: in torch's other layout large
             kernels fall off the fast path on a CPU, and networks are ranked wrongly (Spearman 0.72
@@ -63,13 +64,17 @@ def forward_pass(
     Raises:
         ImportError: ONNX Runtime is not installed.
     """
+    if backend == "onnxruntime":
+        session = import_module("evaluators.onnx_session")
+        model = (
+            network if isinstance(network, bytes) else session.exported(network.eval(), images_BCHW)
+        )
+        ready: Pass = session.forward_pass(model, images_BCHW, threads=threads)
+        return ready
+    assert isinstance(network, nn.Module), "torch cannot run an ONNX model"
     device = images_BCHW.device
     # nn.Module.to has no overload for a memory format alone.
     network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    if backend == "onnxruntime":
-        session = import_module("evaluators.onnx_session")
-        ready: Pass = session.forward_pass(network, images_BCHW, threads=threads)
-        return ready
     images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
     if device.type == "cuda" and len(images_BCHW) == 1:
         return _replayed(network, images_BCHW)

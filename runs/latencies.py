@@ -9,12 +9,16 @@ a network is its ratio to the reference times that number.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from runs.history import History
 from runs.jobs import TIME_LIMIT_S, JobKey, Slots, memory_limit, single
-from runs.objective import LatencyJob, measure_networks
+from runs.objective import LatencyJob, measure_networks, merged_network
 from runs.plan import Plan
 from runs.records import Records
 from runs.workers import Job
@@ -35,6 +39,7 @@ def latency_job(
     return LatencyJob(
         architectures=tuple(architectures),
         reference=plan.reference,
+        reference_model=_reference_model(plan),
         num_classes=plan.num_classes,
         device=first_device(plan.settings.device),
         batch_size=plan.settings.latency_batch,
@@ -42,6 +47,22 @@ def latency_job(
         run=str(directory),
         budget_s=budget_s,
     )
+
+
+def _reference_model(plan: Plan) -> bytes | None:
+    settings = plan.settings
+    if settings.latency_backend == "torch":
+        return None
+    return _exported(plan.reference, plan.num_classes, settings.latency_batch)
+
+
+@cache
+def _exported(reference: Architecture, num_classes: int, batch_size: int) -> bytes:
+    # Not at the top: ONNX Runtime is optional.
+    session = import_module("evaluators.onnx_session")
+    images = torch.zeros(batch_size, reference.channels, *reference.size)
+    model: bytes = session.exported(merged_network(reference, num_classes), images)
+    return model
 
 
 def reference_ms(plan: Plan, records: Records, pool: Slots) -> float:
@@ -52,28 +73,33 @@ def reference_ms(plan: Plan, records: Records, pool: Slots) -> float:
     """
     known = History(records.events).final.get("reference")
     if known is None:
-        payload = latency_job(
-            plan, [plan.reference], directory=records.directory, budget_s=REFERENCE_BUDGET_S
-        )
-        key = JobKey(kind="latency")
-        job = Job(
-            key=key,
-            function=measure_networks,
-            payload=payload,
-            time_limit_s=TIME_LIMIT_S,
-            memory_limit_bytes=memory_limit(1),
-        )
-        measured = single(pool, job)
-        (latency,) = measured["networks"]
-        known = records.append(
-            "reference",
-            id=plan.reference.id,
-            latency_ms=latency["median_ms"],
-            latency_low_ms=latency["low_ms"],
-            latency_high_ms=latency["high_ms"],
-            latency_disturbed=latency["disturbed"],
-        )
+        found = measure_reference(plan, pool, records.directory)
+        known = records.append("reference", **found)
     return float(known["latency_ms"])
+
+
+def measure_reference(plan: Plan, pool: Slots, directory: Path) -> dict[str, Any]:
+    """Measure the reference alone; gives the fields of the event `reference`.
+
+    Raises:
+        WorkFailed: it could not be measured.
+    """
+    payload = latency_job(plan, [plan.reference], directory=directory, budget_s=REFERENCE_BUDGET_S)
+    job = Job(
+        key=JobKey(kind="latency"),
+        function=measure_networks,
+        payload=payload,
+        time_limit_s=TIME_LIMIT_S,
+        memory_limit_bytes=memory_limit(1),
+    )
+    (latency,) = single(pool, job)["networks"]
+    return {
+        "id": plan.reference.id,
+        "latency_ms": latency["median_ms"],
+        "latency_low_ms": latency["low_ms"],
+        "latency_high_ms": latency["high_ms"],
+        "latency_disturbed": latency["disturbed"],
+    }
 
 
 def latency_fields(latency: dict[str, Any], reference: float) -> dict[str, Any]:

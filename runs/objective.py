@@ -68,6 +68,8 @@ class LatencyJob:
 
     architectures: tuple[Architecture, ...]
     reference: Architecture
+    reference_model: bytes | None
+    """The reference as an ONNX model, where ONNX Runtime measures: exported once a session."""
     num_classes: int
     device: str
     batch_size: int
@@ -176,12 +178,9 @@ def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
     _settle()
     torch.manual_seed(0)
     # Weights do not change how long a network takes, so random ones do.
-    networks = [
-        _merged(architecture, job.num_classes)
-        for architecture in (*job.architectures, job.reference)
-    ]
+    networks = [merged_network(one, job.num_classes) for one in job.architectures]
     *passes, reference = prepared(
-        networks,
+        [*networks, job.reference_model or merged_network(job.reference, job.num_classes)],
         size=job.reference.size,
         channels=job.reference.channels,
         device=job.device,
@@ -296,7 +295,8 @@ def void(_: object) -> None:
     """Drop a value where a callable must give none."""
 
 
-def _merged(architecture: Architecture, num_classes: int) -> nn.Module:
+def merged_network(architecture: Architecture, num_classes: int) -> nn.Module:
+    """Give the merged network with random weights, in eval mode."""
     return merge_network(build_network(architecture, num_classes).eval())
 
 

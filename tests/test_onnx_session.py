@@ -33,7 +33,7 @@ def test_a_network_gives_what_it_gives_in_torch(name: str) -> None:
     network, images = merged(EVERY[name]), images_of(EVERY[name], 2)
     with torch.inference_mode():
         expected = network(images)
-    logits = forward_pass(network, images)()
+    logits = forward_pass(exported(network, images), images)()
     assert logits.shape == (2, 10)
     assert (logits - expected).abs().max() <= 1e-4 * expected.abs().max()
 
@@ -41,9 +41,10 @@ def test_a_network_gives_what_it_gives_in_torch(name: str) -> None:
 def test_a_network_that_stands_channels_last_gives_the_same() -> None:
     architecture = EVERY["unireplknet"]
     network, images = merged(architecture), images_of(architecture, 1)
-    expected = forward_pass(network, images)()
+    expected = forward_pass(exported(network, images), images)()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    again = forward_pass(network, images.contiguous(memory_format=torch.channels_last))()
+    images = images.contiguous(memory_format=torch.channels_last)
+    again = forward_pass(exported(network, images), images)()
     torch.testing.assert_close(again, expected)
 
 
