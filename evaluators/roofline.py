@@ -3,7 +3,8 @@
 Every operator of a forward pass is timed where it stands: torch hands each to us before it runs, so
 norms, activations, gates and additions are seen like convolutions, each with the data and the
 caches that the operators before it left. A layer is all operators that one module calls itself, its
-children's left out; so nothing is counted twice and nothing is lost.
+children's left out; a product with weights is of the module whose weights they are, whoever calls
+it. So nothing is counted twice and nothing is lost.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -45,7 +46,7 @@ RUNNING = 0.97
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """One module's own operators, for one batch."""
+    """What one module does itself, for one batch."""
 
     name: str
     """As in the merged network's `named_modules`."""
@@ -160,7 +161,7 @@ class Operator:
     """One call of an operator."""
 
     module: str
-    """Name of the module that called it."""
+    """Name of the module that called it, or whose weights it multiplies with."""
     kind: str
     what: str
     view: bool
@@ -174,11 +175,16 @@ class Operator:
 def observed(network: nn.Module, images: Tensor) -> list[Operator]:
     """List the operators of one forward pass of a network, and count each for the whole batch."""
     found: list[Operator] = []
+    owners = {
+        parameter.untyped_storage().data_ptr(): name
+        for name, module in network.named_modules()
+        for parameter in module.parameters(recurse=False)
+    }
     with _innermost(network) as inside:
 
         def counted(func: Any, *args: Any, **kwargs: Any) -> Any:
             made = func(*args, **kwargs)
-            found.append(_count(inside[-1], func, args, made))
+            found.append(_count(inside[-1], owners, func, args, made))
             return made
 
         with _EveryOperator(counted):
@@ -269,7 +275,9 @@ def _leave(inside: list[str], _module: nn.Module, _inputs: Any, _output: Any) ->
     inside.pop()
 
 
-def _count(module: str, func: Any, args: tuple[Any, ...], made: Any) -> Operator:
+def _count(
+    caller: str, owners: Mapping[int, str], func: Any, args: tuple[Any, ...], made: Any
+) -> Operator:
     """Count one call of an operator."""
     name = func.overloadpacket.__name__
     read, written = list(_tensors(args)), list(_tensors((made,)))
@@ -285,7 +293,7 @@ def _count(module: str, func: Any, args: tuple[Any, ...], made: Any) -> Operator
         macs = effective = made.numel() * inner
         kind, what = POINTWISE, f"{name}, {inner} to {made.shape[-1]}"
     return Operator(
-        module=module,
+        module=next((owners[place] for place in places if macs and place in owners), caller),
         kind=kind,
         what=what,
         view=view,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from builders import Network, build_network, merge_network
+from builders.depthwise import DepthwiseConv
 from evaluators import roofline as module
 from evaluators.cost import cost
 from evaluators.machine import Machine
@@ -56,14 +57,14 @@ def test_every_multiply_add_and_every_weight_stands_in_one_layer(name: str) -> N
     on_map = sum(one.effective_macs for one in listed)
     depthwise = (layer for layer in found.layers if "depthwise" in layer.kind)
     assert sum(layer.effective_macs for layer in depthwise) == 2 * on_map
-    with_weights = {
+    modules = dict(merged(network).named_modules())
+    products = {
         name
-        for name, part in merged(network).named_modules()
-        if next(part.parameters(recurse=False), None) is not None
+        for name, part in modules.items()
+        if isinstance(part, nn.Conv2d | nn.Linear | DepthwiseConv)
     }
-    assert with_weights <= layers.keys()
-    counted = {name for name, layer in layers.items() if layer.macs}
-    assert counted <= with_weights
+    assert {name for name, layer in layers.items() if layer.macs} == products
+    assert {name for name, part in modules.items() if isinstance(part, nn.LayerNorm)} <= set(layers)
     assert all((layer.kind != "other") == (layer.macs > 0) for layer in found.layers)
     assert found.layers_ms == pytest.approx(sum(layer.ms for layer in found.layers))
     assert all(layer.ms > 0 for layer in found.layers)
@@ -87,7 +88,8 @@ def test_a_layer_is_counted_as_by_hand() -> None:
     assert mix.gflops == pytest.approx(2 * mix.effective_macs / (mix.ms * 1e6))
     assert mix.gbs == pytest.approx(mix.bytes / (mix.ms * 1e6))
     expand = layers["stages.1.0.feed_forward.expand"]
-    assert (expand.kind, expand.what) == ("pointwise", "linear, 80 to 320")
+    assert expand.kind == "pointwise"
+    assert expand.what.endswith(", 80 to 320")
     assert expand.macs == expand.effective_macs == 3 * 64 * 80 * 320
     assert expand.bytes == 4 * (3 * 64 * (80 + 320) + 80 * 320 + 320)
     assert layers["transitions.0.conv"].kind == "dense"
@@ -102,7 +104,6 @@ def test_what_has_no_weights_is_not_lost() -> None:
     elements = 40 * 16 * 16
     for name, what, values in (
         ("stages.0.0", "add", 3 * elements),
-        ("stages.0.0.feed_forward", "gelu", 2 * 4 * elements),
         ("stages.0.0.structure", "SqueezeExcite: mean, relu, sigmoid, mul", None),
         # The norm's scale and shift are read too.
         ("transitions.0.norm", "layer_norm", 2 * 80 * 8 * 8 + 2 * 80),
@@ -110,7 +111,9 @@ def test_what_has_no_weights_is_not_lost() -> None:
         assert (layers[name].kind, layers[name].what) == ("other", what)
         assert layers[name].macs == layers[name].effective_macs == 0
         assert values is None or layers[name].bytes == 4 * values
-    assert layers["stages.0.0.feed_forward.response"].what.startswith("ResponseNorm: square, sum")
+    active = [one for one in found if one.name.startswith("stages.0.0") and "gelu" in one.what]
+    assert [one.kind for one in active] == ["other"]
+    assert active[0].bytes >= 2 * 4 * 4 * elements
     order = [layer.name for layer in found if "stages.0.0" in layer.name]
     assert order[0] == "stages.0.0.mix"
     assert order[-1] == "stages.0.0"
@@ -118,9 +121,10 @@ def test_what_has_no_weights_is_not_lost() -> None:
 
 def test_layers_come_in_the_order_in_which_they_work() -> None:
     names = [layer.name for layer in measured(load_small()).layers]
-    assert names.index("stages.0.0.feed_forward.expand") + 1 == names.index(
+    expand = names.index("stages.0.0.feed_forward.expand")
+    assert names[expand + 1 : names.index("stages.0.0.feed_forward.project")] == [
         "stages.0.0.feed_forward"
-    )
+    ]
     assert names[0] == "stem.first"
     assert names[-1] == "head.classify"
 
