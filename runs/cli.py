@@ -16,9 +16,9 @@ from typing import Literal, NoReturn
 import click
 
 from runs.cli_erf import erf
+from runs.cli_profile import profile
 from runs.ending import interrupt, run
 from runs.options import (
-    AS_JSON,
     DATA,
     DATA_ROOT,
     DEVICE,
@@ -317,63 +317,7 @@ def space(
     )
 
 
-@cli.command()
-@click.argument("net")
-@AS_JSON
-@click.option(
-    "--size",
-    callback=size_option,
-    metavar="HxW",
-    help="Input in pixels instead of the network's own.",
-)
-@click.option(
-    "--channels",
-    type=click.IntRange(min=1),
-    help="Colours of the input instead of the network's own.",
-)
-@click.option(
-    "--classes",
-    type=click.IntRange(min=1),
-    help="Outputs of the classifier.  [default: 1000, or those of the run]",
-)
-@click.option(
-    "--weights",
-    metavar="FILE",
-    help="Read an official checkpoint of the network too: a file, or hf:OWNER/REPOSITORY/FILE.",
-)
-@click.option("--latency", is_flag=True, help="Measure the merged network on this machine too.")
-@DEVICE
-@LATENCY_BACKEND
-@LATENCY_BATCH
-def profile(
-    *,
-    net: str,
-    as_json: bool,
-    size: tuple[int, int] | None,
-    channels: int | None,
-    classes: int | None,
-    weights: str | None,
-    latency: bool,
-    device: str,
-    latency_backend: Literal["onnxruntime", "torch"] | None,
-    latency_batch: int,
-) -> None:
-    """Count a network: a published name, an architecture file, or RUN/ID."""
-    from runs.describe import profile_page, profiled
-
-    facts = profiled(
-        net,
-        size=size,
-        channels=channels,
-        classes=classes,
-        weights=weights,
-        latency_device=device if latency else None,
-        latency_backend=latency_backend,
-        batch_size=latency_batch,
-    )
-    click.echo(json.dumps(facts, indent=2) if as_json else profile_page(facts))
-
-
+cli.add_command(profile)
 cli.add_command(erf)
 
 

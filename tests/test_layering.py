@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("search_space", "builders", "evaluators", "runs")
 """Left to right: a room imports itself and the rooms before it."""
 
-COMMANDS = {"runs/cli.py", "runs/cli_erf.py"}
+COMMANDS = {"runs/cli.py", "runs/cli_erf.py", "runs/cli_profile.py"}
 """They alone import inside functions."""
 
 # A heavy package is imported in these modules only.
 ONLY_IN = {
     "fvcore": {"evaluators/counting.py"},
     "jinja2": {"runs/report.py"},
-    "matplotlib": {"runs/figures.py", "runs/field_figure.py"},
+    "matplotlib": {"runs/figures.py", "runs/field_figure.py", "runs/roofline_figure.py"},
     "moocore": {"runs/ranking.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
