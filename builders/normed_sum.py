@@ -89,7 +89,7 @@ def _plain(
     """Give the normed sum by torch's own convolutions and batch norms."""
     sum_BCHW: Tensor | None = None
     for number, (weight, (*sides, dilation)) in enumerate(zip(weights, kernels, strict=True)):
-        padding = torch_backend.padding(sides, dilation)
+        padding = [dilation * (side // 2) for side in sides]
         y_BCHW = F.conv2d(x_BCHW, weight, None, 1, padding, dilation, weight.shape[0])
         y_BCHW = norms[number](y_BCHW) if norms else y_BCHW
         sum_BCHW = y_BCHW if sum_BCHW is None else sum_BCHW + y_BCHW
