@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluators.batches import Augmenter, Normaliser
 from evaluators.densities import SPARSITY_INITS, SparsityInit
+from evaluators.device import fastest_kernels, place, precision
 from evaluators.images import ImageData, Split
 from evaluators.sparsity import drawn_masks
 from search_space.errors import RunError
 
 # Shapes: B batch, H height, W width, C channels; uint8 pixels lie as BHWC, networks read BCHW.
-
-logger = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 250
 """Images of one forward pass in an evaluation; divides the shipped splits."""
@@ -162,7 +159,7 @@ def train_briefly(
             training form.
     """
     device = torch.device(device)
-    _place(network, device)
+    place(network, device)
     total = recipe.steps(len(data.train))
     batch_size = min(recipe.batch_size, len(data.train))
     batches = Augmenter(
@@ -183,7 +180,7 @@ def train_briefly(
     losses: list[Tensor] = []
     every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
     accuracy = val_loss = math.nan
-    with _own_randomness(seed, device):
+    with _own_randomness(seed, device), fastest_kernels(device):
         first = next(batches)
         masks = drawn_masks(
             network,
@@ -250,7 +247,7 @@ def evaluate(
     not finite give a cross-entropy that is not finite.
     """
     device = torch.device(device)
-    _place(network, device).eval()
+    place(network, device).eval()
     part: Split = getattr(data, split)
     normalise = Normaliser(data, device)
     right = torch.zeros((), dtype=torch.int64, device=device)
@@ -259,7 +256,7 @@ def evaluate(
         for start in range(0, len(part), EVALUATION_BATCH):
             pixels = torch.from_numpy(part.images[start : start + EVALUATION_BATCH]).to(device)
             labels = torch.from_numpy(part.labels[start : start + EVALUATION_BATCH]).to(device)
-            with _autocast(device):
+            with precision(device):
                 logits = network(normalise(pixels)).float()
             right += (logits.argmax(dim=1) == labels).sum()
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()
@@ -285,29 +282,13 @@ def recalibrate(
         norm.train()
     normalise = Normaliser(data, device)
     last = len(data.train) - batch_size
-    with torch.no_grad(), _autocast(device):
+    with torch.no_grad(), precision(device):
         for start in range(0, min(batches * batch_size, last + 1), batch_size):
             pixels = torch.from_numpy(data.train.images[start : start + batch_size])
             network(normalise(pixels.to(device)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()
-
-
-def tune_allocator() -> None:
-    """Make glibc keep freed memory instead of giving it back after every large operator.
-
-    Saves 6 to 17 % of a training step on the CPU (torch 2.13, x86), where page faults cost more
-    than the memory. A process calls it once, before it trains; without glibc nothing happens.
-    """
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names and numbers of malloc.h
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(top_pad, 1 << 28)
-    except (OSError, AttributeError):
-        logger.debug("no glibc: its allocator is left as it is")
 
 
 def _step(
@@ -318,7 +299,7 @@ def _step(
     label_smoothing: float,
 ) -> Tensor:
     """Make one optimiser step; give the loss before it."""
-    with _autocast(images_BCHW.device):
+    with precision(images_BCHW.device):
         logits = network(images_BCHW)
     loss = F.cross_entropy(logits.float(), labels_B, label_smoothing=label_smoothing)
     optimiser.zero_grad(set_to_none=True)
@@ -361,16 +342,6 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-def _place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to the device, its kernels channels last."""
-    # torch's stubs know each argument of `to`, not the two together.
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -24,11 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from builders import build_network, merge_network
+from builders.backends import AUTO, Backends
+from evaluators.device import tune_allocator
 from evaluators.images import ImageData, Split
 from evaluators.latency import prepared, time_passes
 from evaluators.passes import Backend
 from evaluators.sparsity import trained_sparse_cost
-from evaluators.training import Recipe, evaluate, train_briefly, tune_allocator
+from evaluators.training import Recipe, evaluate, train_briefly
 from runs.images import DataSource
 from runs.locks import QuietLock
 from search_space.architecture import Architecture
@@ -60,6 +62,7 @@ class TrainJob:
     """Where the trained weights go; None keeps none."""
     start: str | None = None
     """Weights to start from instead of an initialisation."""
+    backends: Backends = AUTO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +90,7 @@ class TimingJob:
     recipe: Recipe
     data: DataSource
     device: str
+    backends: Backends = AUTO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +133,7 @@ def _train(
 ) -> dict[str, Any]:
     data = job.data.load()
     torch.manual_seed(job.seed)
-    network = build_network(job.architecture, data.num_classes)
+    network = build_network(job.architecture, data.num_classes, backends=job.backends)
     if job.start is not None:
         network.load_state_dict(load_file(job.start))
     trained = train_briefly(
@@ -232,7 +236,7 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
     )
     seconds = []
     for architecture in job.architectures:
-        network = build_network(architecture, data.num_classes)
+        network = build_network(architecture, data.num_classes, backends=job.backends)
         short, long = (
             train_briefly(
                 network, data, recipe=recipe, seed=0, device=job.device, merge=merge_network

@@ -23,7 +23,6 @@ from evaluators.training import (
     evaluate,
     recalibrate,
     train_briefly,
-    tune_allocator,
 )
 from search_space.architecture import Architecture, Stage, Stem, paper_branches
 from search_space.errors import RunError
@@ -501,11 +500,6 @@ def test_no_batches_leave_the_statistics_alone(few: ImageData) -> None:
     norm.running_mean = torch.full((1,), 55.0)
     recalibrate(norm, few, batches=0, batch_size=64, device=CPU)
     assert float(norm.running_mean) == 55.0
-
-
-def test_the_allocator_can_be_tuned_more_than_once() -> None:
-    for _ in range(2):
-        tune_allocator()
 
 
 @pytest.mark.gpu
