@@ -227,6 +227,7 @@ class Finish:
                 run=str(self.records.directory),
                 weights=str(target),
                 start=str(start) if start else None,
+                backends=self.plan.backends,
             ),
             time_limit_s=FINAL_FACTOR * 2**attempt * self.time_limit_s,
             memory_limit_bytes=memory_limit(1),

@@ -80,6 +80,7 @@ def _timed(plan: Plan, pool: Slots) -> list[float]:
                 recipe=plan.recipe,
                 data=plan.data,
                 device=first_device(plan.settings.device),
+                backends=plan.backends,
             ),
             time_limit_s=TIME_LIMIT_S,
             memory_limit_bytes=memory_limit(workers),

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 
+from builders.backends import AUTO, Backends
 from evaluators.passes import Backend, default_backend, missing_onnxruntime
 from evaluators.training import Recipe
 from runs.images import DataSource
@@ -53,6 +54,9 @@ class Settings:
     """onnxruntime or torch; runs from before there was a choice used torch."""
     keep_weights: str = "front"
     """front, all or none."""
+    backend: str = "auto"
+    """What computes the depthwise sums of a training: auto (what a probe found to be the fastest
+    for each shape), native, torch or reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +69,11 @@ class Plan:
     recipe: Recipe
     data: DataSource
     facts: dict[str, Any]
-    """What was found when the run began: data, device, versions, command, git commit."""
+    """What was found when the run began: data, device, versions, command, git commit, and the
+    backends that were chosen."""
+    backends: Backends = AUTO
+    """Those of the facts with the library's file on this machine; see `runs.backends`. Not
+    written."""
 
     @property
     def num_classes(self) -> int:

@@ -225,6 +225,7 @@ class Search:
                 ),
                 time_limit_s=self.time_limit_s,
                 memory_limit_bytes=memory_limit(self.plan.settings.workers),
+                    backends=self.plan.backends,
             )
         )
         self.watcher.trial_started(trial.number, trial.id)
