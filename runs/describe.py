@@ -23,12 +23,12 @@ from evaluators.training import Recipe
 from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
+from runs.measures import measure_with
 from runs.plan import load_plan, resolved_backend, resolved_device
 from runs.ranking import block_text, kernels_text
 from runs.records import RECORD_NAME, read_events
-from runs.search import measures
 from runs.wording import BACKENDS, disturbance_text
-from search_space.acceptance import require_acceptance
+from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.errors import RunError, nearest
@@ -88,8 +88,14 @@ def space_page(
             f"impossible          {census.impossible} combinations of a stage's values, never drawn"
         )
     if space.constraints:
-        accepted = require_acceptance(space, lambda a: measures(cost(a, classes)), rng=rng)
-        lines.append(f"meet constraints    {accepted.text()}")
+        known = known_beforehand(space)
+        accepted = require_acceptance(known, measure_with(classes), rng=rng)
+        if known.constraints:
+            lines.append(f"meet constraints    {accepted.text()}")
+        if known is not space:
+            lines.append(
+                "latency_ms          judged when a search begins, which measures its device"
+            )
         lines += [f"  {c.where}: {_interval(c.low, c.high)}" for c in space.constraints]
     wasted = census.wasted()
     if wasted:

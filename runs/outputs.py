@@ -13,7 +13,9 @@ import pandas as pd
 from runs import figures
 from runs.finish import ranked, recommended
 from runs.history import History
+from runs.measures import model_of
 from runs.plan import Plan
+from runs.prediction import prediction_check
 from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.report import page
@@ -86,6 +88,7 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "recipe": asdict(plan.recipe),
         "sparse": any(trial.architecture.weights_sparsity for trial in history.trials.values()),
         "timing": history.final.get("timing"),
+        "prediction_check": prediction_check(model_of(plan), frame),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "sessions": history.sessions,
         **plan.facts,

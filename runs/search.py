@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from evaluators.compliance import compliance
-from evaluators.cost import Cost, cost
+from evaluators.cost import cost
 from runs.anchors import first_networks
 from runs.history import History, Trial, row_of
 from runs.jobs import (
@@ -32,8 +32,10 @@ from runs.jobs import (
     undisturbed,
 )
 from runs.latencies import TRIAL_BUDGET_S, latency_fields, latency_job, reference_ms
+from runs.measures import measure_with, model_of
 from runs.objective import TrainJob, measure_networks, train_network, training_seed
 from runs.plan import Plan
+from runs.prediction import PREDICTED
 from runs.proposals import Proposer
 from runs.ranking import objectives_named
 from runs.records import Event, Records
@@ -103,13 +105,14 @@ class Search:
         self.time_limit_s = time_limit_s
         self.history = History(records.events)
         self._earlier = len(self.history.done)
+        self.model = model_of(plan)
         self.proposer = Proposer(
             plan.space,
             objectives_named(plan.settings.objectives),
             sampler=plan.settings.sampler,
             seed=plan.settings.seed,
             num_classes=plan.num_classes,
-            measure=lambda architecture: measures(cost(architecture, plan.num_classes)),
+            measure=measure_with(plan.num_classes, self.model),
             first=first_networks(
                 plan.space, plan.settings.warm_start, plan.facts.get("warm_start", {})
             ),
@@ -222,10 +225,10 @@ class Search:
                     device=self._device(trial.number),
                     run=str(self.directory),
                     weights=str(weights_path(self.directory, trial.number)),
+                    backends=self.plan.backends,
                 ),
                 time_limit_s=self.time_limit_s,
                 memory_limit_bytes=memory_limit(self.plan.settings.workers),
-                    backends=self.plan.backends,
             )
         )
         self.watcher.trial_started(trial.number, trial.id)
@@ -302,6 +305,7 @@ class Search:
             trial=trial.number,
             **trained,
             **latency_fields(latency, self._reference_ms),
+            **self._predicted(trial),
             macs=counted.macs_inference,
             params=counted.params_inference,
             macs_train=counted.macs_train,
@@ -313,6 +317,12 @@ class Search:
             s4=scores.s4,
         )
         self._told(trial)
+
+    def _predicted(self, trial: Trial) -> dict[str, float]:
+        """Give the latency that was predicted before building, where there is a model."""
+        if self.model is None:
+            return {}
+        return {PREDICTED: self.model.predict(trial.architecture)}
 
     def _fail(self, trial: Trial, why: str) -> None:
         """Record a failed trial, and end the run where this session brings little but failures."""
@@ -340,16 +350,6 @@ class Search:
             event = self.records.append(kind, **fields)
             self.history.apply(event)
         return event
-
-
-def measures(counted: Cost) -> dict[str, float]:
-    """Give what constraints are about, of the merged network and one image."""
-    return {
-        "params": counted.params_inference,
-        "macs": counted.macs_inference,
-        "activations": counted.activations,
-        "depth": counted.depth,
-    }
 
 
 def weights_path(directory: Path, number: int) -> Path:

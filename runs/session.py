@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,18 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.cost import cost
 from evaluators.data import describe, load_data, matched
 from evaluators.images import ImageData
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
 from runs.anchors import anchors, published_start
+from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console, plain
 from runs.finish import Finish, is_finished
 from runs.forecast import Forecast, forecast
 from runs.history import History
 from runs.images import DataSource, decoded, lasting
 from runs.jobs import TIME_LIMIT_S
+from runs.measures import measure_with
 from runs.outputs import write_results
 from runs.plan import (
     PLAN_NAME,
@@ -39,12 +40,13 @@ from runs.plan import (
     resolved_device,
     restore_plan,
 )
+from runs.prediction import prediction_text
 from runs.ranking import objectives_named
 from runs.records import RECORD_NAME, Records, read_events
-from runs.search import Search, measures
+from runs.search import Search
 from runs.wording import warm_start_text
 from runs.workers import Pool
-from search_space.acceptance import require_acceptance
+from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.errors import DataError, RunError, WorkFailed
@@ -86,14 +88,12 @@ def plan_run(
         if declared.size is None and declared.channels is None:
             raise
         raise DataError(f"{declared.place('input')}: {error}") from None
-
-    def measure(architecture: Architecture) -> dict[str, float]:
-        return measures(cost(architecture, images.num_classes))
-
-    accepted = require_acceptance(bound, measure, rng=np.random.default_rng(settings.seed))
+    # What is constrained in milliseconds is judged by `applied`, when the device is measured.
+    known, measure = known_beforehand(bound), measure_with(images.num_classes)
+    accepted = require_acceptance(known, measure, rng=np.random.default_rng(settings.seed))
     started = {}
     if settings.warm_start == "published":
-        started["warm_start"] = published_start(bound, budget=settings.budget, measure=measure)
+        started["warm_start"] = published_start(known, budget=settings.budget, measure=measure)
     plan = Plan(
         space=bound,
         settings=settings,
@@ -166,15 +166,15 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"{settings.workers} at a time on {settings.device}",
         f"search    {settings.budget} trainings by {settings.sampler}, "
         f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
-        *_first_lines(plan),
+        *_wrapped("first", warm_start_text({"settings": asdict(plan.settings), **plan.facts})),
+        *_wrapped("latency", prediction_text(plan.facts)),
         f"results   {directory}",
     ]
 
 
-def _first_lines(plan: Plan) -> list[str]:
-    """Say what is trained first where it is not the anchors."""
-    text = warm_start_text({"settings": asdict(plan.settings), **plan.facts})
-    return textwrap.wrap(text, 100, initial_indent="first     ", subsequent_indent=" " * 10)
+def _wrapped(word: str, text: str) -> list[str]:
+    """Write a fact on as many lines as it takes; none where there is nothing to say."""
+    return textwrap.wrap(text, 100, initial_indent=f"{word:10}", subsequent_indent=" " * 10)
 
 
 def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> None:
@@ -183,8 +183,12 @@ def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> Non
     Raises:
         ReplkError: the directory cannot be used, or too many trials failed.
     """
+    console = Console(plan.settings.budget, quiet=quiet, workers=plan.settings.workers)
+    plan, calibration = _with_model(plan, console.note)
     with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
         plan.write(directory)
+        for kind, fields in calibration.events().items() if calibration else ():
+            records.append(kind, **fields)
         with decoded(plan.data, images, directory) as source:
             del images
             _go_on(replace(plan, data=source), records, quiet=quiet, arguments=None)
@@ -246,10 +250,37 @@ def report(directory: Path) -> list[Path]:
 
 
 def rehearse(plan: Plan, directory: Path) -> Iterator[str]:
-    """Say what a search would do, then what it would take, and do none of it."""
+    """Say what a search would do, then what it would take, and do none of it.
+
+    The device is measured where a constraint is on latency.
+    """
+    if needs_model(plan):
+        plan, _ = _with_model(plan, lambda _: None)
     yield from plan_lines(plan, directory)
     with Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu") as pool:
         yield _time_line(forecast(plan, pool, History()))
+
+
+def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibration | None]:
+    """Calibrate the latency model where a constraint needs it, or a long run is worth it.
+
+    Raises:
+        SpaceError: hardly a network meets the constraints, by its predicted latency.
+        WorkFailed: a constraint needs the model, and a network could not be measured.
+    """
+    needed = needs_model(plan)
+    if not needed and not worth_model(plan):
+        return plan, None
+    note(f"measuring up to {NETWORKS} networks of the space, to predict latency")
+    try:
+        with Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu") as pool:
+            calibration = calibrate(plan, pool)
+    except WorkFailed as error:
+        if needed:
+            raise
+        note(f"latency is not predicted: {error}")
+        return plan, None
+    return applied(plan, calibration), calibration
 
 
 def _unchanged_plan(records: Records) -> Plan:

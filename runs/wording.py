@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from runs.prediction import prediction_text
 from runs.ranking import Objective
 
 MISSING = "\u2013"
@@ -96,6 +97,7 @@ def method(facts: Facts) -> list[tuple[str, str]]:
         ("training", recipe_text(facts.get("recipe") or {}, sparse=bool(facts.get("sparse")))),
         ("accuracy", _accuracy_text(facts)),
         ("latency", _latency_text(facts)),
+        ("prediction", prediction_text(facts)),
         ("device", device_text(facts.get("device") or {})),
         (
             "counting",

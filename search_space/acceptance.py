@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from search_space.architecture import Architecture
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 LEAST_SHARE = 0.001
 """Below this share of accepted networks a search would draw more than it trains."""
+
+LATENCY = "latency_ms"
+"""The constraint that cannot be judged from an architecture alone."""
 
 _Z95 = 1.959963984540054
 
@@ -82,11 +85,7 @@ def acceptance(
 
     Returns:
         The count with its 95 per cent interval (Wilson's, which holds at none and at all).
-
-    Raises:
-        SpaceError: a constraint is on latency, which is measured and cannot be known beforehand.
     """
-    refuse_latency(space)
     size = space.count()
     if not space.constraints:
         return Acceptance(
@@ -138,36 +137,29 @@ def require_acceptance(
         exact_up_to: Likewise.
 
     Raises:
-        SpaceError: at the constraint that refuses most, with the nearest value that was seen; or a
-            constraint is on latency.
+        SpaceError: at the constraint that refuses most, with the nearest value that was seen.
     """
     found = acceptance(space, measure, rng=rng, samples=samples, exact_up_to=exact_up_to)
     if found.share >= LEAST_SHARE:
         return found
     worst = max(space.constraints, key=lambda constraint: found.killed[constraint.name])
     low, high = found.seen[worst.name]
-    near = low if worst.high is not None and low > worst.high else high
+    fewest = worst.high is not None and low > worst.high
+    near = _figure(low, up=True) if fewest else _figure(high, up=False)
+    seen = f"from {_figure(low, up=False)} to {_figure(high, up=True)}"
+    word = f"predicted {LATENCY}" if worst.name == LATENCY else worst.name
     raise SpaceError(
         f"{worst.where}: must be met by at least 1 network in 1,000 together with the other "
         f"constraints, got {found.met:,} of {found.checked:,}; {worst.bounds()} refuses "
-        f"{found.killed[worst.name]:,} of them, whose {worst.name} is from {low:,.10g} to "
-        f"{high:,.10g}; nearest: {near:,.10g}; widen it or change the axes"
+        f"{found.killed[worst.name]:,} of them, whose {word} is {seen}; nearest: "
+        f"{near}; widen it or change the axes"
     )
 
 
-def refuse_latency(space: DesignSpace) -> None:
-    """Refuse a constraint that cannot be checked before a network is built and timed.
-
-    Raises:
-        SpaceError: a constraint is on latency_ms.
-    """
-    for constraint in space.constraints:
-        if constraint.name == "latency_ms":
-            raise SpaceError(
-                f"{constraint.where}: must be a number known before a network is built, got "
-                "latency_ms, which this version does not predict; constrain macs or activations, "
-                "and search with latency as an objective"
-            )
+def known_beforehand(space: DesignSpace) -> DesignSpace:
+    """Give the space without its constraint on latency, which only a device can judge."""
+    known = tuple(constraint for constraint in space.constraints if constraint.name != LATENCY)
+    return space if known == space.constraints else replace(space, constraints=known)
 
 
 def wilson(met: int, checked: int) -> tuple[float, float]:
@@ -178,6 +170,14 @@ def wilson(met: int, checked: int) -> tuple[float, float]:
     half *= math.sqrt(share * (1 - share) / checked + square / (4 * checked**2))
     low = 0.0 if met == 0 else middle - half
     return low, 1.0 if met == checked else middle + half
+
+
+def _figure(value: float, *, up: bool) -> str:
+    """Write a number, one that is not whole with three digits: what it is rounded to holds it."""
+    if float(value).is_integer():
+        return f"{value:,.10g}"
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    return f"{(math.ceil if up else math.floor)(value / step) * step:,.3g}"
 
 
 def _times(share: float, size: float) -> float:

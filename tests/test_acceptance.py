@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from search_space.acceptance import acceptance, require_acceptance, wilson
+from search_space.acceptance import acceptance, known_beforehand, require_acceptance, wilson
 from search_space.architecture import Architecture
 from search_space.errors import SpaceError
 from search_space.space import DesignSpace
@@ -118,13 +118,37 @@ def test_constraints_that_one_in_a_thousand_meets_are_accepted() -> None:
     assert found.accepted == 1
 
 
-def test_latency_cannot_be_a_constraint_yet() -> None:
-    space = space_of("latency_ms: {max: 5}")
-    for check in (acceptance, require_acceptance):
-        with pytest.raises(
-            SpaceError, match=r"^my\.yaml:4: constraints\.latency_ms: must be a num"
-        ):
-            check(space, measure, rng=rng())
+def test_latency_is_judged_where_a_model_tells_it() -> None:
+    space = space_of("latency_ms: {min: 0.25, max: 0.5}\n  depth: {max: 4}")
+    timed = acceptance(space, lambda a: {**measure(a), "latency_ms": 0.1 * measure(a)["depth"]},
+                       rng=rng())  # fmt: skip
+    assert timed.accepted == 200
+    assert timed.seen["latency_ms"] == pytest.approx((0.1, 1.0))
+
+    known = known_beforehand(space)
+    assert acceptance(known, measure, rng=rng()).accepted == 400
+    assert [constraint.name for constraint in known.constraints] == ["depth"]
+
+
+def test_a_space_without_latency_is_known_beforehand_as_it_is() -> None:
+    space = space_of("depth: {max: 4}")
+    assert known_beforehand(space) is space
+
+
+def test_the_nearest_latency_is_rounded_to_a_bound_that_some_network_meets() -> None:
+    def timed(network: Architecture) -> Mapping[str, float]:
+        return {"latency_ms": 0.012344 + 0.001 * network.stages[0].width}
+
+    with pytest.raises(SpaceError) as refused:
+        require_acceptance(space_of("latency_ms: {max: 0.001}"), timed, rng=rng())
+    assert str(refused.value).startswith("my.yaml:4: constraints.latency_ms: must be met by at ")
+    assert "whose predicted latency_ms is from 0.0133 to 0.113; nearest: 0.0134; " in str(
+        refused.value
+    )
+    assert require_acceptance(space_of("latency_ms: {max: 0.0134}"), timed, rng=rng()).met == 10
+
+    with pytest.raises(SpaceError, match=r"nearest: 0\.112; "):
+        require_acceptance(space_of("latency_ms: {min: 3}"), timed, rng=rng())
 
 
 def test_the_same_seed_gives_the_same_estimate() -> None:

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from evaluators.cost import cost
 from runs.anchors import anchors, random_draw
 from runs.history import History
+from runs.measures import measure_with
 from runs.proposals import SAMPLERS, Proposer
 from runs.ranking import objectives_named
 from runs.records import Event
-from runs.search import measures
-from search_space.architecture import Architecture
 from search_space.space import DesignSpace
 from search_space.yaml_io import load_space, parse_space
 from tests.micro import SPACE
@@ -23,8 +20,7 @@ def micro(extra: str = "") -> DesignSpace:
     return parse_space(SPACE + extra).bound(size=(12, 12), channels=1)
 
 
-def measure(architecture: Architecture) -> Mapping[str, float]:
-    return measures(cost(architecture, 4))
+measure = measure_with(4)
 
 
 def proposer(

@@ -100,10 +100,6 @@ def test_a_name_that_the_disk_cannot_hold_is_refused(inputs: Inputs, tmp_path: P
     ("change", "said"),
     [
         (
-            ("name: micro", "constraints: {latency_ms: {max: 3}}"),
-            "constraints.latency_ms: must be a number known before a network is built",
-        ),
-        (
             ("name: micro", "constraints: {params: {max: 2}}"),
             "constraints.params: must be met by at least 1 network in 1,000",
         ),
