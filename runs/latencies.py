@@ -24,7 +24,7 @@ from runs.records import Records
 from runs.workers import Job
 from search_space.architecture import Architecture
 
-TRIAL_BUDGET_S = 0.1
+TRIAL_BUDGET_S = 0.05
 """Seconds of measurement for a network, and as many for the reference beside it."""
 FRONT_BUDGET_S = 1.0
 """The same for a network of the front, at the end."""

@@ -174,8 +174,8 @@ def test_a_network_is_disturbed_by_drift_by_a_lost_core_and_by_foreign_load() ->
 
 
 def test_samples_without_the_core_are_dropped_while_enough_others_are_left() -> None:
-    base = [_Sample(2.0, quiet=True)] * 20
-    times = [_Sample(1.0, quiet=True)] * 19 + [_Sample(50.0, quiet=False)]
+    base = [_Sample(2.0, 2.0)] * 20
+    times = [_Sample(1.0, 0.98)] * 19 + [_Sample(50.0, 1.0)]
     found = _summary(times, base, foreign=0.0)
     assert (found.repeats, found.high_ms, found.descheduled) == (19, 1.0, pytest.approx(0.05))
     assert not found.disturbed
@@ -183,10 +183,10 @@ def test_samples_without_the_core_are_dropped_while_enough_others_are_left() -> 
     assert (found.repeats, found.relative, found.descheduled) == (19, 2.0, pytest.approx(0.05))
 
 
-def test_where_hardly_any_sample_had_the_core_all_of_them_count() -> None:
-    times = [_Sample(1.0, quiet=True)] * 8 + [_Sample(3.0, quiet=False)] * 12
-    found = _summary(times, [_Sample(1.0, quiet=True)] * 20, foreign=None)
-    assert (found.repeats, found.median_ms, found.descheduled) == (20, 3.0, 0.6)
+def test_where_hardly_any_sample_had_the_core_the_own_time_of_all_counts() -> None:
+    times = [_Sample(1.0, 1.0)] * 8 + [_Sample(9.0, 1.5)] * 12
+    found = _summary(times, [_Sample(1.0, 1.0)] * 20, foreign=None)
+    assert (found.repeats, found.median_ms, found.descheduled) == (20, 1.5, 0.6)
     assert found.disturbed
 
 
@@ -216,9 +216,11 @@ def test_a_call_that_is_calm_at_once_is_not_repeated(monkeypatch: pytest.MonkeyP
 
 def test_the_least_disturbed_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     calm, lost = latency(1, 2), replace(latency(3, 4), descheduled=0.5)
-    attempts = [[lost, lost], [lost, calm], [lost, lost]]
-    monkeypatch.setattr("evaluators.latency._attempt", lambda *_: attempts.pop(0))
-    assert time_passes([int, int], int) == [lost, calm]
+    worse = replace(lost, foreign=0.5)
+    for attempts in ([[lost, lost], [lost, calm], [lost, lost]], [[worse], [lost], [worse]]):
+        best, left = attempts[1], list(attempts)
+        monkeypatch.setattr("evaluators.latency._attempt", lambda *_, left=left: left.pop(0))
+        assert time_passes([int] * len(best), int) == best
 
 
 def test_onnx_runtime_times_networks_as_torch_does() -> None:
