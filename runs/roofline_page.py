@@ -29,6 +29,8 @@ from search_space.architecture import LARGE_KERNEL
 
 MINOR = 0.005
 """Share of the whole time below which rows of the table are put together."""
+PAGE, LABEL = 100, 12
+"""Letters of a line, and of the label in front of it."""
 WHAT = 40
 """Letters of the first column."""
 
@@ -149,30 +151,29 @@ def roofline_text(found: dict[str, Any]) -> str:
     threads = "one thread of " if device["device"] == "cpu" else ""
     best = max(machine["peaks_gflops"], key=machine["peaks_gflops"].get)
     layers_ms, whole_ms = found["layers_ms"], found["whole_ms"]
-    heading = [
-        f"{threads}{device['name']}: at most {machine['peak_gflops']:.1f} GFLOP/s ({best}),",
+    heading = (
+        f"{threads}{device['name']}: at most {machine['peak_gflops']:.1f} GFLOP/s ({best}), "
         f"{machine['memory_gbs']:.1f} GB/s from memory, {machine['cache_gbs']:.1f} from the "
-        f"fastest cache; calling an operator takes {machine['call_us']:.1f} us",
-        f"the layers take {layers_ms:.3f} ms of the {whole_ms:.3f} ms of the whole in torch "
-        f"({100 * layers_ms / whole_ms:.0f} %), batch of {found['batch_size']}",
-    ]
-    rounds = f"medians of {plural(found['rounds'], 'round')}"
+        f"fastest cache; calling an operator takes {machine['call_us']:.1f} us. The layers take "
+        f"{layers_ms:.3f} of the {whole_ms:.3f} ms of the whole in torch "
+        f"({100 * layers_ms / whole_ms:.0f} %; Python takes the rest), batch of "
+        f"{found['batch_size']}, medians of {plural(found['rounds'], 'round')}."
+    )
     if found["left_out"]:
-        rounds += f"; {found['left_out']} more, in which something else took the core, left out"
-    heading.append(rounds)
+        heading += f" {found['left_out']} more are left out: something else took the core."
     if found["disturbed"]:
-        heading.append(
-            f"disturbed: something else took the core in {found['disturbed']} of them; "
-            "measure again on a quiet machine"
+        heading += (
+            f" Disturbed: something else took the core in {found['disturbed']} of them; "
+            "measure again on a quiet machine."
         )
-    heading = _labelled("roofline", heading)
+    heading_lines = _labelled("roofline", textwrap.wrap(heading, PAGE - LABEL - 1))
     written = _labelled("written", [plain(path) for path in found["files"]])
-    return "\n".join([*heading, "", *_table(found["layers"]), "", *_legend(), "", *written])
+    return "\n".join([*heading_lines, "", *_table(found["layers"]), "", *_legend(), "", *written])
 
 
 def _labelled(label: str, lines: Sequence[str]) -> list[str]:
     """Put a label in front of the first line, and as much room in front of the others."""
-    return [f"{'' if number else label:12} {line}" for number, line in enumerate(lines)]
+    return [f"{'' if number else label:{LABEL}} {line}" for number, line in enumerate(lines)]
 
 
 def _table(layers: Sequence[dict[str, Any]]) -> list[str]:
@@ -257,7 +258,7 @@ def _legend() -> list[str]:
         "over the time taken; limit: which of them sets it, or calls, where calling the operators "
         f"takes longer. large: a side of {LARGE_KERNEL} or more."
     )
-    return textwrap.wrap(text, width=100)
+    return textwrap.wrap(text, PAGE)
 
 
 def _part(name: str) -> str:
