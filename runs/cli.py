@@ -19,12 +19,14 @@ from runs.cli_erf import erf
 from runs.cli_profile import profile
 from runs.ending import interrupt, run
 from runs.options import (
+    BACKEND,
     DATA,
     DATA_ROOT,
     DEVICE,
     LATENCY_BACKEND,
     LATENCY_BATCH,
     QUIET,
+    RESUME_BACKEND,
     SEED,
     size_option,
 )
@@ -169,6 +171,7 @@ def _names(_context: click.Context, _option: click.Parameter, given: str) -> tup
     default="front",
     show_default=True,
 )
+@BACKEND
 @click.option("--dry-run", is_flag=True, help="Show plan and forecast only.")
 @QUIET
 def search(
@@ -191,6 +194,7 @@ def search(
     latency_backend: Literal["onnxruntime", "torch"] | None,
     latency_batch: int,
     keep_weights: str,
+    backend: str,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -221,6 +225,7 @@ def search(
             latency_batch=latency_batch,
             latency_backend=resolved_backend(latency_backend, device),
             keep_weights=keep_weights,
+            backend=backend,
         ),
         recipe=recipe,
         arguments=sys.argv[1:],
@@ -243,12 +248,22 @@ def search(
 @click.option(
     "--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]"
 )
+@RESUME_BACKEND
 @QUIET
-def resume(*, run: Path, budget: int | None, workers: int | None, quiet: bool) -> None:
+def resume(
+    *, run: Path, budget: int | None, workers: int | None, backend: str | None, quiet: bool
+) -> None:
     """Continue a run; nothing that finished is lost or trained again."""
     from runs import session
 
-    session.resume(run, budget=budget, workers=workers, quiet=quiet, arguments=sys.argv[1:])
+    session.resume(
+        run,
+        budget=budget,
+        workers=workers,
+        quiet=quiet,
+        backend=backend,
+        arguments=sys.argv[1:],
+    )
 
 
 @cli.command()

@@ -24,11 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from builders import build_network, merge_network
-from builders.backends import AUTO, Backends
+from builders.backends import AUTO, BackendName, Backends, SumShape
 from evaluators.device import tune_allocator
 from evaluators.images import ImageData, Split
 from evaluators.latency import prepared, time_passes
 from evaluators.passes import Backend
+from evaluators.probe import probe
 from evaluators.sparsity import trained_sparse_cost
 from evaluators.training import Recipe, evaluate, train_briefly
 from runs.images import DataSource
@@ -91,6 +92,16 @@ class TimingJob:
     data: DataSource
     device: str
     backends: Backends = AUTO
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProbeJob:
+    """Depthwise sums to choose a backend for."""
+
+    shapes: tuple[SumShape, ...]
+    library: str | None
+    """File of the native backend."""
+    device: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,6 +264,12 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
         rest = evaluation * (images / len(val) - 1)
         seconds.append(short.seconds + step * passes + rest)
     return seconds
+
+
+def probe_shapes(job: ProbeJob, _progress: Progress) -> dict[str, BackendName]:
+    """Choose a backend for each shape, by `SumShape.key`."""
+    _settle()
+    return probe(job.shapes, library=job.library, device=job.device)
 
 
 def fit_baseline(source: DataSource, _progress: Progress) -> dict[str, float]:

@@ -52,5 +52,21 @@ LATENCY_BACKEND = click.option(
     help="What runs the network while it is timed.  "
     "[default: onnxruntime on a CPU where it is installed, else torch]",
 )
+BACKEND_HELP = (
+    "What computes depthwise convolutions in training: native is compiled once, torch needs no "
+    "compiler, reference is torch's plain operators."
+)
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["auto", "native", "torch", "reference"]),
+    default="auto",
+    show_default=True,
+    help=f"{BACKEND_HELP} auto probes which is the fastest for each shape.",
+)
+RESUME_BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["native", "torch", "reference"]),
+    help=f"{BACKEND_HELP}  [default: as the run began; another rounds otherwise]",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")

@@ -20,6 +20,7 @@ from evaluators.images import ImageData
 from evaluators.latency import device_facts
 from evaluators.training import Recipe
 from runs.anchors import anchors, published_start
+from runs.backends import backends_text, found_again, user_cache, with_backends, writable
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console, plain
 from runs.finish import Finish, is_finished
@@ -168,6 +169,7 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
         *_wrapped("first", warm_start_text({"settings": asdict(plan.settings), **plan.facts})),
         *_wrapped("latency", prediction_text(plan.facts)),
+        *_wrapped("kernels", backends_text(plan.facts)),
         f"results   {directory}",
     ]
 
@@ -177,21 +179,32 @@ def _wrapped(word: str, text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=f"{word:10}", subsequent_indent=" " * 10)
 
 
-def begin(plan: Plan, images: ImageData, directory: Path, *, quiet: bool) -> None:
+def begin(
+    plan: Plan, images: ImageData, directory: Path, *, quiet: bool, cache: Path | None = None
+) -> None:
     """Run a new search to its end.
+
+    Args:
+        plan: what to do.
+        images: its data.
+        directory: of the run; made.
+        quiet: whether to print the results only.
+        cache: folder for compiled libraries and probes; None: the user's.
 
     Raises:
         ReplkError: the directory cannot be used, or too many trials failed.
     """
     console = Console(plan.settings.budget, quiet=quiet, workers=plan.settings.workers)
-    plan, calibration = _with_model(plan, console.note)
-    with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
-        plan.write(directory)
-        for kind, fields in calibration.events().items() if calibration else ():
-            records.append(kind, **fields)
-        with decoded(plan.data, images, directory) as source:
-            del images
-            _go_on(replace(plan, data=source), records, quiet=quiet, arguments=None)
+    with writable(cache or user_cache()) as folder:
+        plan = _with_backends(plan, folder, console.note)
+        plan, calibration = _with_model(plan, console.note)
+        with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
+            plan.write(directory)
+            for kind, fields in calibration.events().items() if calibration else ():
+                records.append(kind, **fields)
+            with decoded(plan.data, images, directory) as source:
+                del images
+                _go_on(replace(plan, data=source), records, quiet=quiet, arguments=None)
 
 
 def resume(
@@ -201,11 +214,23 @@ def resume(
     workers: int | None,
     quiet: bool,
     arguments: Sequence[str],
+    backend: str | None = None,
+    cache: Path | None = None,
 ) -> None:
     """Go on with a run, to a new total where one is given.
 
+    Args:
+        directory: of the run.
+        budget: the new total; None: the one before.
+        workers: trials at a time; None: as before.
+        quiet: whether to print the results only.
+        arguments: of the command, for the record.
+        backend: trains from now on, instead of those that the run began with.
+        cache: folder for compiled libraries; None: the user's.
+
     Raises:
-        RunError: there is no run, it is in use, or its plan was changed.
+        RunError: there is no run, it is in use, its plan was changed, or the compiled library that
+            it began with cannot be had here.
         DataError: its images are gone or were changed.
         WorkFailed: too many trials failed.
     """
@@ -227,10 +252,13 @@ def resume(
             return
         resolved_device(settings.device)
         resolved_backend(settings.latency_backend, settings.device)
-        images = plan.data.load()
-        with decoded(plan.data, images, directory) as source:
-            del images
-            _go_on(replace(plan, data=source), records, quiet=quiet, arguments=arguments)
+        console = Console(total, quiet=quiet, workers=settings.workers)
+        with writable(cache or user_cache()) as folder:
+            plan = found_again(plan, cache=folder, forced=backend, note=console.note)
+            images = plan.data.load()
+            with decoded(plan.data, images, directory) as source:
+                del images
+                _go_on(replace(plan, data=source), records, quiet=quiet, arguments=arguments)
 
 
 def session_budget(events: Sequence[dict[str, Any]]) -> int | None:
@@ -249,16 +277,26 @@ def report(directory: Path) -> list[Path]:
     return write_results(directory, load_plan(directory), History(events)).paths
 
 
-def rehearse(plan: Plan, directory: Path) -> Iterator[str]:
+def rehearse(plan: Plan, directory: Path, *, cache: Path | None = None) -> Iterator[str]:
     """Say what a search would do, then what it would take, and do none of it.
 
-    The device is measured where a constraint is on latency.
+    The device is probed, and measured where a constraint is on latency.
     """
-    if needs_model(plan):
-        plan, _ = _with_model(plan, lambda _: None)
-    yield from plan_lines(plan, directory)
-    with Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu") as pool:
-        yield _time_line(forecast(plan, pool, History()))
+    with writable(cache or user_cache()) as folder:
+        plan = _with_backends(plan, folder, lambda _: None)
+        if needs_model(plan):
+            plan, _ = _with_model(plan, lambda _: None)
+        yield from plan_lines(plan, directory)
+        with _one_slot(plan) as pool:
+            yield _time_line(forecast(plan, pool, History()))
+
+
+def _one_slot(plan: Plan) -> Pool:
+    return Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu")
+
+
+def _with_backends(plan: Plan, cache: Path, note: Callable[[str], None]) -> Plan:
+    return with_backends(plan, cache=cache, open_pool=lambda: _one_slot(plan), note=note)
 
 
 def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibration | None]:
@@ -273,7 +311,7 @@ def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibrat
         return plan, None
     note(f"measuring up to {NETWORKS} networks of the space, to predict latency")
     try:
-        with Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu") as pool:
+        with _one_slot(plan) as pool:
             calibration = calibrate(plan, pool)
     except WorkFailed as error:
         if needed:

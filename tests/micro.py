@@ -70,7 +70,8 @@ class Inputs:
         self, *, text: str | None = None, recipe: Recipe = RECIPE, **settings: Any
     ) -> tuple[Plan, ImageData]:
         """Plan a run of this space, or of the one in `text`."""
-        given = {"objectives": ("accuracy", "macs"), "keep_weights": "all", "seed": 3, **settings}
+        given = {"objectives": ("accuracy", "macs"), "keep_weights": "all", "seed": 3}
+        given |= {"backend": "torch", **settings}
         path = self.space
         if text is not None:
             path = write_space(self.space.with_name("other.yaml"), text)

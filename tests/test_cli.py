@@ -92,7 +92,7 @@ def test_help_lists_commands_and_options(say: Say) -> None:
     options = (
         "--budget --space --data --data-root --resize --out --seed --workers --device --objectives "
         "--sampler --warm-start --epochs --batch-size --sparsity-init "
-        "--latency-backend --latency-batch --keep-weights --dry-run --quiet"
+        "--latency-backend --latency-batch --keep-weights --backend --dry-run --quiet"
     )
     assert [option for option in options.split() if option not in printed] == []
 

@@ -26,6 +26,7 @@ ONLY_IN = {
     "moocore": {"runs/ranking.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
+    "platformdirs": {"runs/backends.py"},
     "plotly": set(),
     "ray": {"runs/ray_backend.py"},
     "sklearn": {"evaluators/baseline.py"},

@@ -24,7 +24,7 @@ pytest_plugins = ["tests.micro_fixtures"]
 ROOT = Path(__file__).parents[1]
 OPTIONS = (
     *("--objectives", "accuracy,macs", "--epochs", "1", "--batch-size", "32", "--seed", "3"),
-    *("--keep-weights", "all"),
+    *("--keep-weights", "all", "--backend", "torch"),
 )
 
 
