@@ -581,8 +581,9 @@ static void *reserve(const Layout *at, Scratch *scratch, int maps, int groups, i
   long taps = 0;
   for (int j = 0; j < p->branches; j++) taps = most(taps, taps_in(p, j));
   const size_t map = at->vectors * sizeof(vec);
-  const size_t kernel = (taps * sizeof(float) / sizeof(vec) + 1) * sizeof(vec);
-  char *room = aligned_alloc(64, (maps + 1 + (size_t)groups * group) * map + kernel);
+  const size_t kernel = (taps * sizeof(float) / 64 + 1) * 64;
+  const size_t size = (maps + 1 + (size_t)groups * group) * map + kernel;
+  char *room = aligned_alloc(64, (size + 63) / 64 * 64); /* the standard wants whole multiples */
   if (!room) return NULL;
   scratch->kernel = (float *)room;
   vec *next = (vec *)(room + kernel);
