@@ -57,7 +57,7 @@ def compiled(cache_folder: Path, *, flags: Sequence[str] = FLAGS) -> Path:
     parts = (*(source.read_text("utf-8") for source in SOURCES), *flags, version, _processor())
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     library = cache_folder / f"native-{name}.so"
-    if _is_whole(library):
+    if is_whole(library):
         return library
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def compiled(cache_folder: Path, *, flags: Sequence[str] = FLAGS) -> Path:
     return library
 
 
-def _is_whole(library: Path) -> bool:
+def is_whole(library: Path) -> bool:
     """Say whether a library is there as it was built: loading half of one kills the process."""
     try:
         return _seal(library).read_text("utf-8") == _digest(library)

@@ -95,7 +95,6 @@ def probe(
     *,
     library: str | None,
     device: str = "cpu",
-    report: Callable[[int], None] = lambda _: None,
 ) -> dict[str, BackendName]:
     """Time the candidates for each shape, as given, and choose the fastest.
 
@@ -107,7 +106,6 @@ def probe(
         shapes: see `probed_shape`.
         library: file of the native backend; None: there is none.
         device: cpu or cuda:N.
-        report: is told how many shapes are done.
 
     Returns:
         The choice by `SumShape.key`.
@@ -123,7 +121,6 @@ def probe(
         for shape in sorted(shapes):
             layers = {name: _Layer(shape, name, library, device) for name in names}
             chosen[shape.key] = fastest(names, shape.images, partial(_seconds, layers))
-            report(len(chosen))
     finally:
         torch.set_num_threads(threads)
     return chosen
