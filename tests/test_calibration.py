@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluators.cost import cost
 from evaluators.latency_model import LatencyModel
+from runs import session
 from runs.calibration import (
     AT_ONCE,
     GOOD_ERROR,
@@ -20,10 +23,16 @@ from runs.calibration import (
     needs_model,
     worth_model,
 )
+from runs.forecast import measurement_s
+from runs.history import History
+from runs.latencies import TRIAL_BUDGET_S
 from runs.measures import measure_with, model_of
 from runs.objective import LatencyJob
 from runs.plan import Plan, load_plan
-from runs.workers import Finished, Job, PoolEvent
+from runs.proposals import Proposer
+from runs.ranking import objectives_named
+from runs.records import read_events
+from runs.workers import Finished, Job, Pool, PoolEvent
 from search_space.acceptance import known_beforehand
 from search_space.architecture import Architecture
 from search_space.errors import SpaceError, WorkFailed
@@ -142,7 +151,7 @@ def test_the_model_is_frozen_in_the_plan_and_judges_the_space(inputs: Inputs) ->
 
 
 def test_the_frozen_model_predicts_the_same_when_it_is_read_again(
-    inputs: Inputs, tmp_path: Any
+    inputs: Inputs, tmp_path: Path
 ) -> None:
     plan = planned(inputs)
     judged = applied(plan, calibrate(plan, Device()))
@@ -206,3 +215,66 @@ def test_events_of_the_record(inputs: Inputs) -> None:
     assert events["reference"]["latency_ms"] == by_macs(plan.reference, 0)
     assert len(events["calibration"]["networks"]) == NETWORKS
     assert known_beforehand(plan.space) is plan.space
+
+
+def test_proposals_obey_the_predicted_interval(inputs: Inputs) -> None:
+    free = planned(inputs)
+    limit = float(np.median([by_macs(a, 0) for a in draw_networks(free, 200)]))
+    plan = planned(inputs, f"{{latency_ms: {{max: {limit}}}}}")
+    model = model_of(applied(plan, calibrate(plan, Device())))
+    assert model is not None
+    proposer = Proposer(
+        plan.space,
+        objectives_named(plan.settings.objectives),
+        sampler="random",
+        seed=0,
+        num_classes=4,
+        measure=measure_with(4, model),
+    )
+    proposals = [proposer.propose(number, History()) for number in range(12)]
+    found = [proposal for proposal in proposals if proposal is not None]
+    assert len(found) == 12
+    # The anchors obey it too: the largest network of the space is among them.
+    assert all(model.predict(proposal.architecture) <= limit for proposal in found)
+    assert {name for proposal in found for name in proposal.rejected} == {"latency_ms"}
+
+
+def test_the_forecast_knows_slow_networks(inputs: Inputs) -> None:
+    plan = planned(inputs)
+    assert measurement_s(plan) == 2 * TRIAL_BUDGET_S
+    fast = applied(plan, calibrate(plan, Device()))
+    assert measurement_s(fast) == 2 * TRIAL_BUDGET_S
+
+    slow = Device(lambda network, call: 1000 * by_macs(network, call))
+    # About 250 ms a pass; 12 rounds of a network and the reference.
+    assert 3 < measurement_s(applied(plan, calibrate(plan, slow))) < 12
+
+
+@pytest.mark.slow
+def test_a_search_under_a_constraint_on_latency(inputs: Inputs, tmp_path: Path) -> None:
+    free = planned(inputs)
+    with Pool(1, preload=session.PRELOAD) as pool:
+        timed = calibrate(free, pool)
+    limit = float(np.median([network["latency_predicted_ms"] for network in timed.networks]))
+    plan, images = inputs.planned(
+        text=f"{SPACE}constraints: {{latency_ms: {{max: {limit}}}}}\n", budget=6
+    )
+    session.begin(plan, images, tmp_path / "run", quiet=True)
+
+    kinds = [event["event"] for event in read_events(tmp_path / "run")]
+    assert kinds[:3] == ["header", "reference", "calibration"]
+    assert kinds.count("reference") == 1
+    model = model_of(load_plan(tmp_path / "run"))
+    assert model is not None
+    rows = pd.read_csv(tmp_path / "run" / "trials.csv")
+    assert len(rows) == 6
+    for row in rows.to_dict("records"):
+        assert row["latency_predicted_ms"] <= limit
+        predicted = model.predict(Architecture.from_json(row["architecture"]))
+        assert row["latency_predicted_ms"] == pytest.approx(predicted)
+    assert "held-out error" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+    session.resume(tmp_path / "run", budget=7, workers=None, quiet=True, arguments=[])
+    rows = pd.read_csv(tmp_path / "run" / "trials.csv")
+    assert len(rows) == 7
+    assert rows["latency_predicted_ms"].max() <= limit
