@@ -161,12 +161,13 @@ def backends_text(facts: Mapping[str, Any]) -> str:
     if not chosen:
         return ""
     library = f" ({chosen['library']})" if chosen["library"] else ""
-    if "counts" not in chosen:
-        return f"all by {chosen['rest']}{library}, as asked for"
-    counts = ", ".join(f"{name} {count}" for name, count in chosen["counts"].items())
+    counts = chosen.get("counts")
+    if not counts:
+        return f"all depthwise sums of a training by {chosen['rest']}{library}"
+    each = ", ".join(f"{name} {count}" for name, count in counts.items())
     return (
-        f"fastest in a probe of {sum(chosen['counts'].values())} shapes: {counts}{library}; "
-        f"any other by {chosen['rest']}"
+        "the fastest of a probe for each of the "
+        f"{sum(counts.values())} depthwise sums that trainings may have: {each}{library}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from runs.backends import backends_text
 from runs.prediction import prediction_text
 from runs.ranking import Objective
 
@@ -95,6 +96,7 @@ def method(facts: Facts) -> list[tuple[str, str]]:
     pairs = [
         ("data", _data_text(facts.get("data") or {})),
         ("training", recipe_text(facts.get("recipe") or {}, sparse=bool(facts.get("sparse")))),
+        ("backends", backends_text(facts)),
         ("accuracy", _accuracy_text(facts)),
         ("latency", _latency_text(facts)),
         ("prediction", prediction_text(facts)),

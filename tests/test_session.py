@@ -309,7 +309,7 @@ def test_a_rehearsal_plans_and_forecasts_and_writes_nothing(inputs: Inputs, tmp_
     assert "micro: 672 distinct networks; no constraints" in lines[0]
     assert "shapes: 96 / 40 / 40 images of 12x12x1, 4 classes" in lines[1]
     assert "50 trainings by tpe, objectives accuracy, macs, seed 3" in lines[3]
-    assert lines[4] == "kernels   all by torch, as asked for"
+    assert lines[4] == "kernels   all depthwise sums of a training by torch"
     assert list(tmp_path.iterdir()) == []
 
 
