@@ -250,7 +250,8 @@ def profile_page(facts: dict[str, Any]) -> str:
             f"{measured['device']['name']}"
         )
         if measured["disturbed"]:
-            lines.append(f"             disturbed: {disturbance_text(measured)}; measure again")
+            said = f"disturbed: {disturbance_text(measured)}; measure again"
+            lines += textwrap.wrap(said, 100, initial_indent=" " * 13, subsequent_indent=" " * 13)
     return "\n".join(lines)
 
 
@@ -345,7 +346,7 @@ def _latency(
         channels=network.channels,
         device=device,
         batch_size=batch_size,
-        budget_s=2.0,
+        budget_s=1.0,
         backend=backend,
     )
     return {
