@@ -31,7 +31,7 @@ from runs.objective import LatencyJob, measure_networks
 from runs.plan import Plan
 from runs.prediction import PREDICTED
 from runs.workers import Job
-from search_space.acceptance import known_beforehand, require_acceptance
+from search_space.acceptance import LATENCY, known_beforehand, require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.errors import WorkFailed
@@ -128,7 +128,8 @@ def applied(plan: Plan, calibration: Calibration) -> Plan:
     if needs_model(plan):
         measure = measure_with(plan.num_classes, model)
         rng = np.random.default_rng(settings.seed)
-        facts["networks_accepted"] = require_acceptance(plan.space, measure, rng=rng).text()
+        accepted = require_acceptance(plan.space, measure, rng=rng)
+        facts["networks_accepted"] = f"{accepted.text()} ({LATENCY} as predicted)"
         if settings.warm_start == "published":
             facts["warm_start"] = published_start(
                 plan.space, budget=settings.budget, measure=measure

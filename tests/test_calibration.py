@@ -144,7 +144,9 @@ def test_the_model_is_frozen_in_the_plan_and_judges_the_space(inputs: Inputs) ->
     network = plan.reference
     assert measure(network)["latency_ms"] == model.predict(network)
     assert measure(network)["depth"] == network.depth
-    assert "within the constraints" in judged.facts["networks_accepted"]
+    said = judged.facts["networks_accepted"]
+    assert "within the constraints" in said
+    assert said.endswith("(latency_ms as predicted)")
     share = np.mean([plan.space.constraints[0].met_by(model.predict(a))
                      for a in draw_networks(free, 200)])  # fmt: skip
     assert 0.4 < share < 0.6
