@@ -176,7 +176,7 @@ def like(layer: _Layer, weight: Tensor, bias: Tensor | None) -> _Layer:
                 bias=bias is not None,
             )
         else:
-            new = nn.Linear(layer.in_features, layer.out_features, bias=bias is not None)
+            new = type(layer)(layer.in_features, layer.out_features, bias=bias is not None)
     new.weight = nn.Parameter(weight.detach().to(layer.weight.dtype, copy=True))
     if bias is not None:
         new.bias = nn.Parameter(bias.detach().to(layer.weight.dtype, copy=True))

@@ -37,7 +37,7 @@ def fastest_kernels(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(benchmark=True):  # type: ignore[no-untyped-call]
+    with torch.backends.cudnn.flags(benchmark=True):
         yield
 
 
