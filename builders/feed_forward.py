@@ -17,7 +17,7 @@ from builders.layers import (
     pointwise_conv,
 )
 from builders.merge import push_bias, scale_output
-from builders.response import activate_and_respond, respond
+from builders.response import native_response, respond
 
 
 class PixelLinear(nn.Linear):
@@ -72,13 +72,17 @@ class Mlp(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Mix the channels of (B, C, H, W)."""
-        hidden_BCHW = self.expand(x_BCHW)
-        if self.response is None:
-            hidden_BCHW = F.gelu(hidden_BCHW)
-        else:
-            gamma, beta = self.response.gamma, self.response.beta
-            hidden_BCHW = activate_and_respond(hidden_BCHW, gamma, beta, self.backends)
-        y_BCHW: Tensor = self.project(hidden_BCHW)
+        hidden_BCHW: Tensor = self.expand(x_BCHW)
+        y_BCHW: Tensor = self.project(self._activated(hidden_BCHW))
+        return y_BCHW
+
+    def _activated(self, hidden_BCHW: Tensor) -> Tensor:
+        response = self.response
+        if response is None:
+            return F.gelu(hidden_BCHW)
+        y_BCHW = native_response(hidden_BCHW, response.gamma, response.beta, self.backends)
+        if y_BCHW is None:
+            y_BCHW = response(F.gelu(hidden_BCHW))
         return y_BCHW
 
 

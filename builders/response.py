@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -16,11 +15,11 @@ EPS = 1e-6
 """What is added to the mean length, as in the official code of ConvNeXt V2."""
 
 
-def activate_and_respond(
+def native_response(
     h_BCHW: Tensor, gamma: Tensor, beta: Tensor | None, backends: Backends
-) -> Tensor:
-    """Give `respond(GELU(h), gamma, beta)`, by the native backend where there is one."""
-    native = (
+) -> Tensor | None:
+    """Give `respond(GELU(h), gamma, beta)` by the native backend; None where it does not run."""
+    runs = (
         backends.native
         and beta is not None
         and h_BCHW.device.type == "cpu"
@@ -29,8 +28,8 @@ def activate_and_respond(
         and not torch.is_autocast_enabled("cpu")
         and runs_eagerly()
     )
-    if not native:
-        return respond(F.gelu(h_BCHW), gamma, beta)
+    if not runs:
+        return None
     assert backends.library is not None
     y_BCHW: Tensor = _Activated.apply(  # type: ignore[no-untyped-call]
         h_BCHW, gamma, beta, loaded(backends.library)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+from builders.depthwise import DepthwiseConv
 from builders.network import build_network, merge_network, published_network
 from evaluators.cost import Cost, cost
 from evaluators.counting import count, meta_macs
@@ -157,7 +159,7 @@ def test_activations_are_the_outputs_of_convolutions_and_linear_layers() -> None
             outputs += y.numel()
 
         for module in merged.modules():
-            if type(module).__name__ in ("Conv2d", "DepthwiseConv", "Linear"):
+            if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv):
                 module.register_forward_hook(add)
         merged(torch.zeros(1, architecture.channels, *architecture.size))
 
