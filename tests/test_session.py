@@ -11,9 +11,10 @@ import pytest
 
 from runs import session
 from runs.anchors import first_networks
-from runs.forecast import forecast
+from runs.forecast import TRIAL_S, forecast
 from runs.history import History
 from runs.images import COPY_NAME, decoded, lasting, read_copy
+from runs.latencies import TRIAL_BUDGET_S
 from runs.plan import load_plan
 from runs.records import Records, read_events
 from runs.session import run_directory
@@ -189,8 +190,9 @@ def test_a_forecast_counts_what_is_left_by_what_is_known(finished: Path) -> None
         few = forecast(few_asked, pool, history)
     took = [trial.result["train_seconds"] for trial in history.done]
     assert more.training_s == pytest.approx(sum(took) / 6)
-    # A trial takes its training, 0.3 s beside it, and 0.2 s of latency.
-    assert more.seconds - few.seconds == pytest.approx(90 * (more.training_s + 0.5), rel=1e-6)
+    # A trial takes its training, what is beside it, and the latency of it and the reference.
+    beside = TRIAL_S + 2 * TRIAL_BUDGET_S
+    assert more.seconds - few.seconds == pytest.approx(90 * (more.training_s + beside), rel=1e-6)
     assert more.low <= more.seconds <= more.high
     assert more.text().startswith("about ")
 
