@@ -64,6 +64,14 @@ def sweeps(backend: Backend) -> list[list[Latency]]:
     ]
 
 
+def need_quiet(*backends: Backend) -> None:
+    """Skip where most measurements say that they were disturbed: they promise nothing."""
+    found = [latency for backend in backends for sweep in sweeps(backend) for latency in sweep]
+    disturbed = sum(latency.disturbed for latency in found)
+    if 2 * disturbed > len(found):
+        pytest.skip(f"the machine is busy: {disturbed} of {len(found)} measurements were disturbed")
+
+
 def relatives(found: list[Latency]) -> list[float]:
     return [latency.relative for latency in found]
 
@@ -85,6 +93,7 @@ def test_two_measurements_of_the_same_networks_agree(backend: Backend) -> None:
         f"the median, {apart.max():.1%} at most; the intervals overlap for "
         f"{overlap}; {disturbed} of {2 * NETWORKS} disturbed"
     )
+    need_quiet(backend)
     assert rho > 0.9
 
 
@@ -92,6 +101,7 @@ def test_the_backends_rank_alike() -> None:
     found = [np.mean([relatives(sweep) for sweep in sweeps(b)], axis=0) for b in BACKENDS]
     rho = float(spearmanr(*found).statistic)
     print(f"\n{' and '.join(BACKENDS)}: Spearman {rho:.4f}")
+    need_quiet(*BACKENDS)
     assert rho > 0.7
 
 
