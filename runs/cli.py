@@ -201,6 +201,7 @@ def search(
     """Search a space: sample, train, measure, rank."""
     from evaluators.training import Recipe
     from runs import session
+    from runs.folders import run_directory
     from runs.plan import Settings, default_workers, resolved_backend, resolved_device
 
     device = resolved_device(device)
@@ -230,7 +231,7 @@ def search(
         recipe=recipe,
         arguments=sys.argv[1:],
     )
-    directory = session.run_directory(out, plan.space.name)
+    directory = run_directory(out, plan.space.name)
     if dry_run:
         for line in session.rehearse(plan, directory):
             click.echo(line)

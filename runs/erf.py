@@ -27,10 +27,9 @@ from runs.fields import (
     measure,
     samples_for,
 )
-from runs.folders import require_writable, write_files
+from runs.folders import require_writable, run_directory, write_files
 from runs.plan import environment
 from runs.ranking import kernels_text
-from runs.session import run_directory
 
 
 def begin(

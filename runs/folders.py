@@ -1,17 +1,52 @@
-"""The directory of a command that measures: tried before the work, made when the files are there.
+"""The directory of a run or a measurement: never one that holds something.
 
-So a command that fails, or is stopped, leaves nothing.
+That of a measurement is tried before the work and made when the files are there, so a command that
+fails, or is stopped, leaves nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from runs.records import write_atomic
 from search_space.errors import RunError
+
+RESULTS = Path("results")
+"""Where runs go that are given no --out."""
+LONGEST_SLUG = 60
+"""Letters of a space's name in the name of its directory."""
+
+
+def run_directory(out: Path | None, name: str) -> Path:
+    """Give the directory of a new run or measurement: `out`, or results/<name>-<UTC time>.
+
+    Raises:
+        RunError: something is there already.
+    """
+    if out is None:
+        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:LONGEST_SLUG].strip("-.") or "run"
+        base = RESULTS / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
+        return next(path for path in itertools.chain([base], more) if not path.exists())
+    try:
+        taken_already = out.is_dir() and any(out.iterdir())
+    except OSError as error:
+        raise RunError(
+            f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
+        ) from error
+    if taken_already or (os.path.lexists(out) and not out.is_dir()):
+        raise RunError(
+            f"--out {out}: must not exist yet, a result is never overwritten; if it is a run, "
+            f"continue it with 'replk-search resume {out}', or name another directory"
+        )
+    return out
 
 
 def require_writable(directory: Path) -> None:

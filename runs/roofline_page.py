@@ -19,11 +19,10 @@ from evaluators.roofline import KINDS, OTHER, Layer, Roofline, measure_roofline
 from runs.console import plain
 from runs.describe import find_network
 from runs.field_figure import png, svg
-from runs.folders import require_writable, write_files
+from runs.folders import require_writable, run_directory, write_files
 from runs.latencies import first_device
 from runs.plan import environment, resolved_device
 from runs.roofline_figure import roofline_figure
-from runs.session import run_directory
 from runs.wording import plural
 from search_space.architecture import LARGE_KERNEL
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +50,6 @@ from search_space.errors import DataError, RunError, WorkFailed
 from search_space.space import DesignSpace
 from search_space.yaml_io import load_space
 
-RESULTS = Path("results")
-"""Where runs go that are given no --out."""
-LONGEST_SLUG = 60
-"""Letters of a space's name in the name of its directory."""
 PRELOAD = ("runs.warm", "runs.objective")
 HANGS = 20
 """A training that takes so many times as long as was forecast hangs."""
@@ -124,31 +116,6 @@ def middle(space: DesignSpace) -> Architecture:
     """Give the network in the middle of every axis: what every latency is measured beside."""
     found = anchors(space)
     return found[min(2, len(found) - 1)][0]
-
-
-def run_directory(out: Path | None, name: str) -> Path:
-    """Give the directory of a new run or measurement: `out`, or results/<name>-<UTC time>.
-
-    Raises:
-        RunError: something is there already.
-    """
-    if out is None:
-        slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:LONGEST_SLUG].strip("-.") or "run"
-        base = RESULTS / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-        more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
-        return next(path for path in itertools.chain([base], more) if not path.exists())
-    try:
-        taken_already = out.is_dir() and any(out.iterdir())
-    except OSError as error:
-        raise RunError(
-            f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
-        ) from error
-    if taken_already or (os.path.lexists(out) and not out.is_dir()):
-        raise RunError(
-            f"--out {out}: must not exist yet, a result is never overwritten; if it is a run, "
-            f"continue it with 'replk-search resume {out}', or name another directory"
-        )
-    return out
 
 
 def plan_lines(plan: Plan, directory: Path) -> list[str]:

@@ -11,13 +11,13 @@ import pytest
 
 from runs import session
 from runs.anchors import first_networks
+from runs.folders import run_directory
 from runs.forecast import TRIAL_S, forecast
 from runs.history import History
 from runs.images import COPY_NAME, decoded, lasting, read_copy
 from runs.latencies import TRIAL_BUDGET_S
 from runs.plan import load_plan
 from runs.records import Records, read_events
-from runs.session import run_directory
 from runs.workers import Pool
 from search_space.errors import DataError, ReplkError, RunError, SpaceError, WorkFailed
 from tests.micro import SPACE, Inputs, Meddled, kinds, without_images, write_data
