@@ -12,7 +12,7 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -227,12 +227,11 @@ def _chosen(
     missing = sorted({shape for shape in probed.values() if shape.key not in known})
     if missing:
         note(f"probing the backends of {len(missing)} depthwise sums")
-        begin = time.monotonic()
         with open_pool() as pool:
             job = ProbeJob(
                 shapes=tuple(missing), library=str(library) if library else None, device=device
             )
-            known |= single(
+            found, seconds = single(
                 pool,
                 Job(
                     key=JobKey(kind="probe"),
@@ -241,7 +240,8 @@ def _chosen(
                     time_limit_s=TIME_LIMIT_S,
                 ),
             )
-        note(_probed_line(known, missing, time.monotonic() - begin))
+        known |= found
+        note(_probed_line(found, seconds))
         _keep(path, device, library, known)
     choices = {shape.key: known[probed[shape].key] for shape in shapes}
     counts = dict(Counter(choices.values()).most_common())
@@ -250,12 +250,10 @@ def _chosen(
     return {"rest": rest, "other": others, "counts": counts}
 
 
-def _probed_line(
-    known: Mapping[str, BackendName], shapes: Sequence[SumShape], seconds: float
-) -> str:
-    counts = Counter(known[shape.key] for shape in shapes).most_common()
+def _probed_line(found: Mapping[str, BackendName], seconds: float) -> str:
+    counts = Counter(found.values()).most_common()
     said = ", ".join(f"{name} {count}" for name, count in counts)
-    return f"kernels   probed {len(shapes)} shapes in {seconds:.0f} s: {said}"
+    return f"kernels   probed {len(found)} shapes in {seconds:.0f} s: {said}"
 
 
 def _backends(facts: Mapping[str, Any], library: Path | None) -> Backends:

@@ -30,7 +30,7 @@ class JobKey:
     """Names a job of a search."""
 
     kind: str
-    """train, latency, timing, test, final or baseline."""
+    """train, latency, calibration, timing, probe, test, final or baseline."""
     trials: tuple[int, ...] = ()
     """Numbers of the trials it is about, or of its part."""
 

@@ -266,10 +266,12 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
     return seconds
 
 
-def probe_shapes(job: ProbeJob, _progress: Progress) -> dict[str, BackendName]:
-    """Choose a backend for each shape, by `SumShape.key`."""
+def probe_shapes(job: ProbeJob, _progress: Progress) -> tuple[dict[str, BackendName], float]:
+    """Choose a backend for each shape, by `SumShape.key`; gives the seconds that it took too."""
     _settle()
-    return probe(job.shapes, library=job.library, device=job.device)
+    begin = time.monotonic()
+    chosen = probe(job.shapes, library=job.library, device=job.device)
+    return chosen, time.monotonic() - begin
 
 
 def fit_baseline(source: DataSource, _progress: Progress) -> dict[str, float]:
