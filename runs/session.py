@@ -20,6 +20,7 @@ from runs.backends import backends_text, found_again, user_cache, with_backends,
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console, plain
 from runs.finish import Finish, is_finished
+from runs.folders import require_writable
 from runs.forecast import Forecast, forecast
 from runs.history import History
 from runs.images import DataSource, decoded, lasting
@@ -161,6 +162,7 @@ def begin(
     Raises:
         ReplkError: the directory cannot be used, or too many trials failed.
     """
+    require_writable(directory)  # said before the device is measured, not after
     console = Console(plan.settings.budget, quiet=quiet, workers=plan.settings.workers)
     with writable(cache or user_cache()) as folder:
         plan = _with_backends(plan, folder, console.note)
