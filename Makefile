@@ -36,8 +36,8 @@ test: check
 test-all: check
 	$(BIN) -m pytest -m ""
 
-bench: $(VENV)/.installed-test
-	$(BIN) -m pytest -m "" tests/benchmarks
+bench: $(VENV)/.installed-bench
+	$(BIN) -m pytest -m "" -s tests/benchmarks
 
 check: $(VENV)/.installed-test
 	$(BIN) -m ruff check .
@@ -57,9 +57,10 @@ $(TORCH_STAMP): $(VENV)/.created
 	@touch $@
 
 # The pin keeps pip from putting another torch in the place of that one.
-$(VENV)/.installed $(VENV)/.installed-test: $(TORCH_STAMP) pyproject.toml
+$(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-bench: $(TORCH_STAMP) pyproject.toml
 	@$(BIN) -c 'from importlib.metadata import version; print("torch==" + version("torch"))' > $(VENV)/torch.txt
 	$(PIP) install --constraint $(VENV)/torch.txt --editable '.$(EXTRAS)'
 	@touch $@
 
 $(VENV)/.installed-test: EXTRAS := [test]
+$(VENV)/.installed-bench: EXTRAS := [test,bench]
