@@ -58,9 +58,11 @@ def run(contender: str, name: str, threads: int, steps: int, library: str | None
         before = time.process_time()
         step()
         cpu.append(time.process_time() - before)
+    wall = time.perf_counter() - start
     found = {
         "cpu_s": statistics.median(cpu),
-        "wall_s": (time.perf_counter() - start) / steps,
+        "wall_s": wall / steps,
+        "share": sum(cpu) / wall / threads,
         "kept_bytes": kept,
         "peak_bytes": peak_bytes(),
     }
