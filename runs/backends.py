@@ -122,6 +122,7 @@ def found_again(plan: Plan, *, cache: Path, forced: str | None, note: Note) -> P
     facts = plan.facts.get("backends") or {}
     if forced is not None:
         library = _compiled(cache, forced, note) if forced == "native" else None
+        note(f"kernels   all depthwise sums by {forced} from here on")
         return replace(plan, backends=_backends({"rest": forced, "other": {}}, library))
     if not facts:
         return replace(plan, backends=AUTO)
@@ -203,7 +204,7 @@ def _compiled(cache: Path, asked: str, note: Note) -> Path | None:
                 f"--backend: native must be compiled, got: {error}; "
                 "install a C compiler, or use --backend torch"
             ) from error
-        logger.warning("trainings run on torch alone, several times slower: %s", error)
+        logger.warning("trainings run on torch alone, which is slower: %s", error)
         return None
 
 

@@ -119,7 +119,7 @@ def test_without_a_compiler_a_run_trains_on_torch_with_one_line_in_the_log(
 ) -> None:
     plan = chosen(inputs.planned(text=SMALL, backend="auto")[0], tmp_path, slots, silent)
     assert [record.getMessage() for record in caplog.records] == [
-        "trainings run on torch alone, several times slower: "
+        "trainings run on torch alone, which is slower: "
         "no C compiler found, looked for no-such-compiler"
     ]
     assert plan.facts["backends"]["library"] is None
@@ -267,7 +267,10 @@ def test_another_backend_can_be_forced_where_the_library_is_gone(
     go_on = partial(found_again, begun(inputs, "native-gone.so"), cache=cache, note=silent)
     with pytest.raises(RunError, match="but this machine builds native-"):
         go_on(forced=None)
-    assert go_on(forced="torch").backends == Backends(rest="torch", chosen={})
+    notes: list[str] = []
+    plan = found_again(begun(inputs, "x"), cache=cache, forced="torch", note=notes.append)
+    assert plan.backends == Backends(rest="torch", chosen={})
+    assert notes == ["kernels   all depthwise sums by torch from here on"]
     library = str(compiled(cache, flags=QUICK))
     assert go_on(forced="native").backends == Backends(rest="native", chosen={}, library=library)
 
