@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from builders import torch_backend
 from builders.backends import Backend, Backends, Kernel, SumShape, SumSpec, runs_eagerly
-from builders.native import loaded
+from builders.native import MOST_BRANCHES, loaded
 
 
 def normed_sum(
@@ -64,7 +64,8 @@ def normed_sum(
     if name in ("reference", "cuda"):
         # A module would ask again for each of its branches, which may have another backend.
         return _plain(x_BCHW, weights, kernels, norms, last) if every else None
-    if name == "native" and backends.library is not None and x_BCHW.dtype == torch.float32:
+    fits = x_BCHW.dtype == torch.float32 and len(kernels) <= MOST_BRANCHES
+    if name == "native" and backends.library is not None and fits:
         backend = loaded(backends.library)
     if every:
         scale_RC = torch.stack([norm.weight for norm in every])

@@ -112,6 +112,23 @@ def test_it_is_the_compiled_backend_that_was_tested(widest: Backends) -> None:
     assert isinstance(y.grad_fn.backend, Native)  # type: ignore[union-attr]
 
 
+def test_more_branches_than_it_has_room_for_are_torchs(widest: Backends) -> None:
+    kernels = ((3, 3, 1),) * (MOST_BRANCHES + 1)
+
+    found = errors(SumShape(2, 3, 9, 9, kernels, normed=True, last=True), widest)
+
+    assert max(found.values()) < NEAR
+
+
+def test_no_image_at_all_is_no_access(native: Backends) -> None:
+    plain, x, grad = made(SumShape(0, 3, 9, 9, ((3, 3, 1),), normed=False, last=False))
+
+    found = outcome(plain, computed_by(plain, native), x, grad)
+
+    assert found["y"].shape == x.shape
+    assert not found["convs.0.weight"].any()
+
+
 def test_sixty_steps_give_the_loss_of_plain_modules(widest: Backends) -> None:
     losses = []
     for backends in (widest, Backends(rest="reference")):
