@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from evaluators.batches import Augmenter, Normaliser
 from evaluators.densities import SPARSITY_INITS, SparsityInit
 from evaluators.device import fastest_kernels, place, precision
+from evaluators.flat import flattened
 from evaluators.images import ImageData, Split
 from evaluators.sparsity import drawn_masks
 from search_space.errors import RunError
@@ -170,11 +171,6 @@ def train_briefly(
         order=torch.Generator().manual_seed(seed),
         device=device,
     ).batches()
-    optimiser = torch.optim.AdamW(
-        _parameter_groups(network, recipe.weight_decay),
-        lr=recipe.lr,
-        fused=device.type in ("cpu", "cuda"),
-    )
     watch = _Watch()
     curve: list[tuple[int, float]] = []
     losses: list[Tensor] = []
@@ -192,24 +188,27 @@ def train_briefly(
             seed=seed,
         )
         network.train()
-        for step, batch in zip(range(1, total + 1), chain([first], batches), strict=False):
-            with watch.paused():
-                between_steps()
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
-            losses.append(_step(network, optimiser, *batch, recipe.label_smoothing))
-            masks.step()
-            # A rest shorter than half an interval joins the last report.
-            due = step == total or (step % every == 0 and total - step > every // 2)
-            # Reading a loss makes a GPU wait, so there it is read only where it is reported.
-            if (due or device.type != "cuda") and not bool(torch.stack(losses).isfinite().all()):
-                break
-            if due:
-                curve.append((step, float(torch.stack(losses).mean())))
-                speed = len(losses) * batch_size / watch.lap()
-                losses.clear()
-                report(step=step, total_steps=total, loss=curve[-1][1], images_per_s=speed)
-        else:
+        with _adamw(network, recipe, device) as optimiser:
+            for step, batch in zip(range(1, total + 1), chain([first], batches), strict=False):
+                with watch.paused():
+                    between_steps()
+                for group in optimiser.param_groups:
+                    group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
+                losses.append(_step(network, optimiser, *batch, recipe.label_smoothing))
+                masks.step()
+                # A rest shorter than half an interval joins the last report.
+                due = step == total or (step % every == 0 and total - step > every // 2)
+                # Reading a loss makes a GPU wait, so there it is read only where it is reported.
+                if due or device.type != "cuda":
+                    finite = bool(torch.stack(losses).isfinite().all())
+                    if not finite:
+                        break
+                if due:
+                    curve.append((step, float(torch.stack(losses).mean())))
+                    speed = len(losses) * batch_size / watch.lap()
+                    losses.clear()
+                    report(step=step, total_steps=total, loss=curve[-1][1], images_per_s=speed)
+        if finite:
             recalibrate(
                 network,
                 data,
@@ -302,7 +301,8 @@ def _step(
     with precision(images_BCHW.device):
         logits = network(images_BCHW)
     loss = F.cross_entropy(logits.float(), labels_B, label_smoothing=label_smoothing)
-    optimiser.zero_grad(set_to_none=True)
+    # The gradients of the parameters are views: see `evaluators.flat`.
+    optimiser.zero_grad(set_to_none=False)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return loss.detach()
@@ -344,18 +344,29 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters by whether weight decay acts on them: not on biases and 1-D parameters."""
+@contextmanager
+def _adamw(
+    network: nn.Module, recipe: Recipe, device: torch.device
+) -> Iterator[torch.optim.Optimizer]:
+    """Give the optimiser of a training; for the `with` block parameters lie behind one another.
+
+    Weight decay does not act on biases and 1-D parameters.
+    """
     decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        spared = parameter.ndim <= 1 or name.endswith("bias")
-        (free if spared else decayed).append(parameter)
-    groups = (
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+        bare = parameter.ndim <= 1 or name.endswith("bias")
+        (spared if bare else decayed).append(parameter)
+    with ExitStack() as stack:
+        groups = [
+            {"params": stack.enter_context(flattened(parameters)), "weight_decay": decay}
+            for parameters, decay in ((decayed, recipe.weight_decay), (spared, 0.0))
+        ]
+        yield torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=recipe.lr,
+            fused=device.type in ("cpu", "cuda"),
+        )
 
 
 def _rate(step: int, total: int, warmup: float) -> float:
