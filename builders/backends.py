@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BackendName = Literal["reference", "torch", "native", "cuda"]
 BACKEND_NAMES: tuple[BackendName, ...] = get_args(BackendName)
@@ -76,6 +76,13 @@ class Backends:
 
 AUTO = Backends()
 """Needs no compiler and no probe."""
+
+
+def use_backends(network: nn.Module, backends: Backends) -> None:
+    """Tell every module that asks for backends, which is to have an attribute of that name."""
+    for module in network.modules():
+        if hasattr(module, "backends"):
+            module.backends = backends  # type: ignore[assignment]  # torch's stubs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

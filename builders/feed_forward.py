@@ -29,9 +29,12 @@ class PixelLinear(nn.Linear):
     Runtime takes it without transposing the map.
     """
 
+    backends: Backends = AUTO
+
     def forward(self, input: Tensor) -> Tensor:
         """Mix the channels."""
-        return dense_conv(input, self.weight[:, :, None, None], self.bias)
+        weight = self.weight[:, :, None, None]
+        return dense_conv(input, weight, self.bias, backends=self.backends)
 
 
 class ResponseNorm(nn.Module):

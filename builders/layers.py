@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from builders.dense import DenseConv
 from builders.depthwise import DepthwiseConv
 from builders.merge import absorb_input, fold_norm
 from builders.normed_sum import normed_sum
@@ -131,9 +132,9 @@ class DropPath(Mergeable):
         return nn.Identity()
 
 
-def pointwise_conv(inputs: int, outputs: int) -> nn.Conv2d:
+def pointwise_conv(inputs: int, outputs: int) -> DenseConv:
     """Make a 1x1 convolution without bias, as a norm that follows wants it."""
-    return nn.Conv2d(inputs, outputs, 1, bias=False)
+    return DenseConv(inputs, outputs, 1, bias=False)
 
 
 def fold_after(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -166,7 +167,7 @@ def like(layer: _Layer, weight: Tensor, bias: Tensor | None) -> _Layer:
                 backends=layer.backends,
             )
         elif isinstance(layer, nn.Conv2d):
-            new = nn.Conv2d(
+            new = type(layer)(
                 layer.in_channels,
                 layer.out_channels,
                 sides,
@@ -181,6 +182,8 @@ def like(layer: _Layer, weight: Tensor, bias: Tensor | None) -> _Layer:
     if bias is not None:
         new.bias = nn.Parameter(bias.detach().to(layer.weight.dtype, copy=True))
     assert isinstance(new, type(layer))
+    if hasattr(layer, "backends"):
+        new.backends = layer.backends
     return new
 
 

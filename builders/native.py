@@ -24,7 +24,9 @@ from torch import Tensor
 
 from builders.backends import SumSpec
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("normed_sum.c", "response.c"))
+SOURCES = tuple(
+    Path(__file__).with_name(name) for name in ("normed_sum.c", "response.c", "pointwise.c")
+)
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-std=gnu11")
 THREADED = ("-fopenmp", "")
@@ -249,6 +251,34 @@ class Native:
         operands = (h_BCHW, gamma_C, length_BC, grad_BCHW, grad_h, with_BC, plain_BC)
         self._map_call("replk_respond_back", h_BCHW, *operands)
         return grad_h, with_BC.sum(0), plain_BC.sum(0)
+
+    def pointwise(self, x_BCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Give the 1x1 convolution of a channels_last map by a dense weight; one thread."""
+        images, _, rows, columns = x_BCHW.shape
+        y_BCHW = x_BCHW.new_empty(images, rows, columns, len(weight)).permute(0, 3, 1, 2)
+        self._point_call("replk_pointwise", x_BCHW, weight, (x_BCHW, weight, bias, y_BCHW))
+        return y_BCHW
+
+    def pointwise_back(
+        self, x_BCHW: Tensor, weight: Tensor, grad_BCHW: Tensor, wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Give the gradients of `pointwise` to map, weight and bias; None where not wanted."""
+        map_too, weight_too, bias_too = wanted
+        grad_x = torch.empty_like(x_BCHW) if map_too else None
+        grad_weight = torch.empty_like(weight) if weight_too else None
+        grad_bias = weight.new_empty(len(weight)) if bias_too else None
+        operands = (x_BCHW, weight, grad_BCHW, grad_x, grad_weight, grad_bias)
+        self._point_call("replk_pointwise_back", x_BCHW, weight, operands)
+        return grad_x, grad_weight, grad_bias
+
+    def _point_call(
+        self, name: str, map_BCHW: Tensor, weight: Tensor, operands: Sequence[Tensor | None]
+    ) -> None:
+        images, inputs, rows, columns = map_BCHW.shape
+        addresses = [None if one is None else ctypes.c_void_p(one.data_ptr()) for one in operands]
+        pixels = ctypes.c_long(images * rows * columns)
+        if getattr(self._library, name)(pixels, inputs, len(weight), *addresses):
+            raise MemoryError("out of memory in the native backend")
 
     def _map_call(self, name: str, map_BCHW: Tensor, *operands: Tensor) -> None:
         images, width, rows, columns = map_BCHW.shape

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from builders.backends import AUTO, Backends
+from builders.backends import AUTO, Backends, use_backends
 from builders.blocks import BLOCKS
 from builders.heads import HEADS
 from builders.layers import Mergeable
@@ -62,7 +62,7 @@ def build_network(
         num_classes: number of logits.
         drop_path: share of images for which the last block is left out in training; it grows
             linearly from 0 at the first block.
-        backends: what computes the depthwise convolutions while it trains.
+        backends: what computes it while it trains.
 
     Raises:
         SpaceError: where a block, stem, transition or head of this kind cannot be built.
@@ -93,6 +93,7 @@ def build_network(
     transition.draw(network.transitions)
     head.draw(network.head)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    use_backends(network, backends)
     return network
 
 

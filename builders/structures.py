@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from builders.backends import Backends
+from builders.dense import DenseConv
 from builders.depthwise import DepthwiseConv
 from builders.layers import NormedConv, pointwise_conv
 from builders.parts import PartCost, Row, same_cost
@@ -27,8 +28,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, width: int, squeezed: int) -> None:
         super().__init__()
-        self.down = nn.Conv2d(width, squeezed, 1)
-        self.up = nn.Conv2d(squeezed, width, 1)
+        self.down = DenseConv(width, squeezed, 1)
+        self.up = DenseConv(squeezed, width, 1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Rescale each channel of each image."""
