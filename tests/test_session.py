@@ -144,6 +144,7 @@ def test_a_copy_of_the_images_is_the_images(inputs: Inputs, tmp_path: Path) -> N
         assert data.sha256 == images.sha256
         assert data.classes == images.classes
         assert data.name == "shapes"
+        assert vars(data)["mean_std"] == images.mean_std
         for name in ("train", "val", "test"):
             theirs, ours = getattr(data, name), getattr(images, name)
             np.testing.assert_array_equal(theirs.images, ours.images)
