@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from builders.backends import AUTO, Backends
 from builders.dense import dense_conv
 from builders.layers import (
+    BatchNorm,
     Mergeable,
     NormedConv,
     PreNormedConv,
@@ -105,7 +106,7 @@ class NormedMlp(Mergeable):
             response=ResponseNorm(hidden),
             backends=backends,
         )
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm(width)
         self.scale = _layer_scale(width, layer_scale)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

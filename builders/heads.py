@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from builders.layers import EPS, Mergeable, fold_before, like
+from builders.layers import EPS, BatchNorm, Mergeable, fold_before, like
 from builders.parts import PartCost, Row, same_cost, torch_default
 
 
@@ -55,7 +55,7 @@ class NormPoolHead(Head, Mergeable):
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm(width)
         self.classify = nn.Linear(width, num_classes)
 
     def pooled(self, x_BCHW: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from builders.backends import AUTO, Backends
 from builders.depthwise import DepthwiseConv
-from builders.layers import Mergeable, NormedConv, fold_after, like, sum_of
+from builders.layers import BatchNorm, Mergeable, NormedConv, fold_after, like, sum_of
 from builders.merge import dilated_to_dense, place_kernel
 
 
@@ -78,7 +78,7 @@ class DilatedReparam(ReparamKernel):
         backends: Backends = AUTO,
     ) -> None:
         super().__init__(width, kernel, branches, backends=backends)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Sum the branches and normalise."""

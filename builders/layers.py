@@ -12,10 +12,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from builders.backends import AUTO, Backends
 from builders.dense import DenseConv
 from builders.depthwise import DepthwiseConv
 from builders.merge import absorb_input, fold_norm
 from builders.normed_sum import normed_sum
+from builders.norms import native_batch_norm, native_layer_norm
 
 EPS = 1e-6
 """What every LayerNorm adds to the variance, in all families that have one."""
@@ -34,12 +36,28 @@ class Mergeable(nn.Module):
 class MapNorm(nn.LayerNorm):
     """LayerNorm over the channels of every pixel of (B, C, H, W)."""
 
+    backends: Backends = AUTO
+
     def __init__(self, width: int) -> None:
         super().__init__(width, eps=EPS)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalise; no copy where the map is channels_last."""
-        return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        y_BCHW = native_layer_norm(x_BCHW, self, self.backends)
+        if y_BCHW is None:
+            y_BCHW = super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return y_BCHW
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d`, cheaper to train on a CPU; the same parameters and statistics."""
+
+    backends: Backends = AUTO
+
+    def forward(self, input: Tensor) -> Tensor:  # torch's name
+        """Normalise, and in training move the running statistics."""
+        y_BCHW = native_batch_norm(input, self, self.backends)
+        return super().forward(input) if y_BCHW is None else y_BCHW
 
 
 class NormedConv(Mergeable):
@@ -48,7 +66,7 @@ class NormedConv(Mergeable):
     def __init__(self, conv: nn.Conv2d | DepthwiseConv) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = nn.BatchNorm2d(conv.weight.shape[0])
+        self.norm = BatchNorm(conv.weight.shape[0])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve and normalise."""
@@ -94,9 +112,9 @@ class PreNormedConv(Mergeable):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.before = nn.BatchNorm2d(conv.in_channels)
+        self.before = BatchNorm(conv.in_channels)
         self.conv = conv
-        self.norm = nn.BatchNorm2d(conv.out_channels)
+        self.norm = BatchNorm(conv.out_channels)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalise, convolve and normalise."""

@@ -25,7 +25,8 @@ from torch import Tensor
 from builders.backends import SumSpec
 
 SOURCES = tuple(
-    Path(__file__).with_name(name) for name in ("normed_sum.c", "response.c", "pointwise.c")
+    Path(__file__).with_name(name)
+    for name in ("normed_sum.c", "response.c", "norms.c", "pointwise.c")
 )
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC", "-std=gnu11")
@@ -278,6 +279,50 @@ class Native:
         addresses = [None if one is None else ctypes.c_void_p(one.data_ptr()) for one in operands]
         pixels = ctypes.c_long(images * rows * columns)
         if getattr(self._library, name)(pixels, inputs, len(weight), *addresses):
+            raise MemoryError("out of memory in the native backend")
+
+    def layer_norm(self, x_BCHW: Tensor, gamma_C: Tensor, beta_C: Tensor, eps: float) -> Tensor:
+        """Give the layer norm over the channels of every pixel of a channels_last map."""
+        y_BCHW = torch.empty_like(x_BCHW)
+        self._norm_call("replk_layer_norm", eps, x_BCHW, gamma_C, beta_C, y_BCHW)
+        return y_BCHW
+
+    def layer_norm_back(
+        self, x_BCHW: Tensor, gamma_C: Tensor, grad_BCHW: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the gradients of `layer_norm` to its map, to gamma and to beta."""
+        grads = torch.empty_like(x_BCHW), torch.empty_like(gamma_C), torch.empty_like(gamma_C)
+        self._norm_call("replk_layer_norm_back", eps, x_BCHW, gamma_C, grad_BCHW, *grads)
+        return grads
+
+    def batch_norm(
+        self, x_BCHW: Tensor, gamma_C: Tensor, beta_C: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the batch norm of a channels_last map, and its means and biased variances."""
+        found = torch.empty_like(x_BCHW), torch.empty_like(gamma_C), torch.empty_like(gamma_C)
+        self._norm_call("replk_batch_norm", eps, x_BCHW, gamma_C, beta_C, *found)
+        return found
+
+    def batch_norm_back(
+        self,
+        x_BCHW: Tensor,
+        gamma_C: Tensor,
+        mean_C: Tensor,
+        var_C: Tensor,
+        grad_BCHW: Tensor,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the gradients of `batch_norm` to its map, to gamma and to beta."""
+        grads = torch.empty_like(x_BCHW), torch.empty_like(gamma_C), torch.empty_like(gamma_C)
+        operands = (x_BCHW, gamma_C, mean_C, var_C, grad_BCHW, *grads)
+        self._norm_call("replk_batch_norm_back", eps, *operands)
+        return grads
+
+    def _norm_call(self, name: str, eps: float, map_BCHW: Tensor, *operands: Tensor) -> None:
+        images, width, rows, columns = map_BCHW.shape
+        addresses = [ctypes.c_void_p(one.data_ptr()) for one in (map_BCHW, *operands)]
+        pixels = ctypes.c_long(images * rows * columns)
+        if getattr(self._library, name)(pixels, width, ctypes.c_float(eps), *addresses):
             raise MemoryError("out of memory in the native backend")
 
     def _map_call(self, name: str, map_BCHW: Tensor, *operands: Tensor) -> None:

@@ -167,13 +167,23 @@ def _autocasts(device: str) -> bool:
 
 @torch.no_grad()
 def _follow(norms: Sequence[nn.BatchNorm2d], mean_RC: Tensor, var_RC: Tensor, count: int) -> None:
-    """Move running statistics towards those of `count` values, as `nn.BatchNorm2d` does."""
-    unbiased_RC = var_RC * (count / max(1, count - 1))
-    for norm, mean, var in zip(norms, mean_RC, unbiased_RC, strict=True):
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked.add_(1)
-        momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean, momentum)
-        norm.running_var.lerp_(var, momentum)
+    for norm, mean_C, var_C in zip(norms, mean_RC, var_RC, strict=True):
+        follow(norm, mean_C, var_C, count)
+
+
+def follow(norm: nn.BatchNorm2d, mean_C: Tensor, var_C: Tensor, count: int) -> None:
+    """Move running statistics towards those of `count` values, as `nn.BatchNorm2d` does.
+
+    Args:
+        norm: whose statistics move; autograd must not be recording.
+        mean_C: of every channel.
+        var_C: biased variance of every channel.
+        count: number of values of a channel.
+    """
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean_C, momentum)
+    norm.running_var.lerp_(var_C * (count / max(1, count - 1)), momentum)
