@@ -126,7 +126,6 @@ ALWAYS void layer_norm_back(long pixels, const int channels, float eps, const fl
     case 12: call(12); break; \
     case 16: call(16); break; \
     case 24: call(24); break; \
-    case 32: call(32); break; \
     default: call(channels); \
   }
 
