@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from builders import build_network, merge_network
+from evaluators.device import tune_allocator
 from evaluators.latency import measure_latency
 from evaluators.latency_model import (
     DENSE,
@@ -28,7 +29,6 @@ from evaluators.latency_model import (
     vector_width,
 )
 from evaluators.passes import Backend
-from evaluators.device import tune_allocator
 from runs.session import middle
 from search_space.architecture import Architecture
 from search_space.census import Census

@@ -1,8 +1,8 @@
 """Whether the backends change what a search finds: the same candidates, trained by each of them.
 
-Networks of the shipped space `quick` are trained by torch's plain operators, by the backends that a search
-takes, and by these again on another seed: the difference of backends is set against that of seeds.
-Prints the time of both, too. Takes minutes.
+Networks of the shipped space `quick` are trained by torch's plain operators, by the native backend,
+and by it again on another seed: the difference of backends is set against that of seeds. Prints the
+time of both, too. Takes minutes.
 """
 
 from __future__ import annotations
