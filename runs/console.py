@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runs.ranking import block_text, kernels_text
-from runs.wording import disturbed_text
+from runs.wording import disturbed_text, plural
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Console:
         self.terminal.print(
             _ranking(frame.head(shown), f"\nranking, first {shown} of {len(frame)}", wide=wide)
         )
-        self.terminal.print(_ranking(front, f"\nfront, {len(front)} networks", wide=wide))
+        self.terminal.print(_ranking(front, f"\nfront, {plural(len(front), 'network')}", wide=wide))
         files = [f"  {path}" for path in results.paths if Path(path).parent.name != "architectures"]
         for line in ("", *closing_lines(facts, frame), *files):
             self.terminal.print(Text(line), soft_wrap=True)

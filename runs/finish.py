@@ -45,6 +45,7 @@ from runs.plan import Plan
 from runs.ranking import Objective, front, objectives_named, rank, trials_frame
 from runs.records import Records
 from runs.search import weights_path
+from runs.wording import plural
 from runs.workers import Job
 
 REMEASURE_ROUNDS = 4
@@ -120,7 +121,8 @@ class Finish:
             trials = [trial for trial in self.front() if str(trial.number) not in latencies]
             if not trials:
                 break
-            self.note(f"measuring {len(trials)} networks of the front again, side by side")
+            said = plural(len(trials), "network")
+            self.note(f"measuring {said} of the front again, side by side")
             payload = latency_job(
                 self.plan,
                 [trial.architecture for trial in trials],

@@ -196,6 +196,12 @@ def test_the_end_shows_ranking_front_answer_and_files() -> None:
     assert "architectures" not in text
 
 
+def test_a_front_of_one_network_is_no_plural() -> None:
+    screen = Screen()
+    screen.console.finish(results(frame_of(rows(1))))
+    assert "front, 1 network" in [line.strip() for line in screen.lines]
+
+
 def test_a_diverged_trial_is_called_so_in_the_ranking() -> None:
     screen = Screen()
     screen.console.finish(results(frame_of(rows(2, t1=DIVERGED))))
