@@ -47,9 +47,7 @@ def _difference(actual: Tensor, expected: Tensor) -> float:
     return float((actual - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(shipped_names()) - {"default", "families", "quick", "tiny"})
-)
+@pytest.mark.parametrize("name", sorted(set(shipped_names()) - {"default", "families", "tiny"}))
 def test_a_published_network_is_built_as_it_is_counted(name: str) -> None:
     architecture = load_architecture(name)
     given = cost(architecture, 1000)

@@ -1,6 +1,6 @@
 """Whether the backends change what a search finds: the same candidates, trained by each of them.
 
-Networks of the shipped space `quick` are trained by torch's plain operators, by the native backend,
+Networks of the shipped space are trained by torch's plain operators, by the native backend,
 and by it again on another seed: the difference of backends is set against that of seeds. Prints the
 time of both, too. Takes minutes.
 """
@@ -30,7 +30,7 @@ NETWORKS = 30
 
 def test_accuracy_does_not_depend_on_the_backend(tmp_path: Path) -> None:
     data = load_data()
-    space = load_space("quick").bound(size=data.size, channels=data.channels)
+    space = load_space("default").bound(size=data.size, channels=data.channels)
     rng, census = np.random.default_rng(4), Census(space)
     networks = [census.sample(rng) for _ in range(NETWORKS)]
     native = Backends(library=str(compiled(user_cache())))
