@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -41,15 +41,18 @@ class NoCompiler(Exception):
     """The native backend cannot be built here; the message says why."""
 
 
-def compiled(cache_folder: Path, *, flags: Sequence[str] = FLAGS) -> Path:
+def compiled(
+    cache_folder: Path, *, flags: Sequence[str] = FLAGS, begin: Callable[[], None] = lambda: None
+) -> Path:
     """Build the native backend, or find it built, and give the library's file.
 
     Its name is a hash of source, flags, compiler and processor, so that a folder can be shared
-    between machines. Takes about 6 seconds once.
+    between machines. Takes about 11 seconds once.
 
     Args:
         cache_folder: where libraries are kept; made if it is not there.
         flags: of the compiler.
+        begin: called before it compiles.
 
     Raises:
         NoCompiler: there is none, or it fails, or the folder cannot be written.
@@ -66,6 +69,7 @@ def compiled(cache_folder: Path, *, flags: Sequence[str] = FLAGS) -> Path:
     library = cache_folder / f"native-{name}.so"
     if is_whole(library):
         return library
+    begin()
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder) as folder:

@@ -211,7 +211,7 @@ def _compiled(cache: Path, asked: str, note: Note) -> Path | None:
 def _built(cache: Path, note: Note) -> Path:
     before = {*cache.glob("native-*.so")}
     begin = time.monotonic()
-    library = compiled(cache)
+    library = compiled(cache, begin=lambda: note("kernels   compiling them for this processor"))
     if library not in before:
         note(f"kernels   compiled {library.name} in {time.monotonic() - begin:.0f} s")
     return library

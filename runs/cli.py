@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -233,7 +234,7 @@ def search(
     )
     directory = run_directory(out, plan.space.name)
     if dry_run:
-        for line in session.rehearse(plan, directory):
+        for line in session.rehearse(plan, directory, note=partial(click.echo, err=True)):
             click.echo(line)
     else:
         session.begin(plan, images, directory, quiet=quiet)

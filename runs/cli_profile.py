@@ -71,6 +71,12 @@ def profile(
 
     if out is not None and not roofline:
         raise click.UsageError("--out: must stand with --roofline; remove it", context)
+    if latency_backend is not None and not latency:
+        raise click.UsageError("--latency-backend: must stand with --latency; remove it", context)
+    if latency_batch > 1 and not (latency or roofline):
+        raise click.UsageError(
+            "--latency-batch: must stand with --latency or --roofline; remove it", context
+        )
     if roofline:
         from runs.roofline_page import add_roofline, check_directory, roofline_text
 

@@ -30,6 +30,8 @@ FRONT_BUDGET_S = 1.0
 """The same for a network of the front, at the end."""
 REFERENCE_BUDGET_S = 1.0
 """The same for the reference alone, at the beginning."""
+REFERENCE_TRIES = 3
+"""How often the reference is measured where something else keeps the machine busy."""
 
 
 def latency_job(
@@ -92,7 +94,11 @@ def measure_reference(plan: Plan, pool: Slots, directory: Path) -> dict[str, Any
         time_limit_s=TIME_LIMIT_S,
         memory_limit_bytes=memory_limit(1),
     )
-    (latency,) = single(pool, job)["networks"]
+    tries: list[dict[str, Any]] = []
+    # Every latency of the run is scaled by this one.
+    while not tries or (tries[-1]["disturbed"] and len(tries) < REFERENCE_TRIES):
+        tries += single(pool, job)["networks"]
+    latency = min(tries, key=lambda one: (one["disturbed"], one["median_ms"]))
     return {
         "id": plan.reference.id,
         "latency_ms": latency["median_ms"],

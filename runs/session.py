@@ -246,15 +246,22 @@ def report(directory: Path) -> list[Path]:
     return write_results(directory, load_plan(directory), History(events)).paths
 
 
-def rehearse(plan: Plan, directory: Path, *, cache: Path | None = None) -> Iterator[str]:
+def rehearse(
+    plan: Plan,
+    directory: Path,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    cache: Path | None = None,
+) -> Iterator[str]:
     """Say what a search would do, then what it would take, and do none of it.
 
-    The device is probed, and measured where a constraint is on latency.
+    The device is probed, and measured where a constraint is on latency; `note` is told what takes
+    time.
     """
     with writable(cache or user_cache()) as folder:
-        plan = _with_backends(plan, folder, lambda _: None)
+        plan = _with_backends(plan, folder, note)
         if needs_model(plan):
-            plan, _ = _with_model(plan, lambda _: None)
+            plan, _ = _with_model(plan, note)
         yield from plan_lines(plan, directory)
         with _one_slot(plan) as pool:
             yield _time_line(forecast(plan, pool, History()))

@@ -22,6 +22,9 @@ Facts = Mapping[str, Any]
 
 # Numbers.
 
+SCALE_LIMIT = 0.1
+"""Share by which scaled and plain latencies may differ before it is said."""
+
 
 def missing(value: Any) -> bool:
     """Tell whether there is nothing to show: None, NA, or a number that is not finite."""
@@ -138,14 +141,21 @@ def disturbance_text(measured: Facts) -> str:
 
 
 def disturbed_text(frame: pd.DataFrame) -> str:
-    """Say how many latencies were disturbed; empty where none was."""
-    number = int(frame["latency_disturbed"].sum())
-    if not number:
-        return ""
-    return (
-        f"{plural(number, 'latency was', 'latencies were')} measured while something else kept "
-        "the machine busy, also when repeated (latency_disturbed in trials.csv)."
-    )
+    """Say how far the latencies can be trusted; empty where nothing speaks against them."""
+    said = []
+    if number := int(frame["latency_disturbed"].sum()):
+        said.append(
+            f"{plural(number, 'latency was', 'latencies were')} measured while something else kept "
+            "the machine busy, also when repeated (latency_disturbed in trials.csv)."
+        )
+    scale = float((frame["latency_ms"] / frame["latency_raw_ms"]).median())
+    if abs(scale - 1) > SCALE_LIMIT:
+        said.append(
+            f"latency_ms is {scale:.2f} times what the clock showed (latency_raw_ms): the machine "
+            "had another speed when the reference was measured. The order of the networks does "
+            "not depend on it, a limit on milliseconds does."
+        )
+    return " ".join(said)
 
 
 def batch_text(facts: Facts) -> str:

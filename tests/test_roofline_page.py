@@ -160,6 +160,8 @@ def test_a_published_network_is_measured(profile: Profile, name: str) -> None:
         (["net.yaml", "--roofline", "--out", "net.yaml"], "--out net.yaml: must not exist yet"),
         (["net.yaml", "--roofline", "--out", "net.yaml/x"], "must be a directory of yours, got: "),
         (["net.yaml", "--out", "new"], "--out: must stand with --roofline; remove it"),
+        (["net.yaml", "--latency-backend", "torch"], "must stand with --latency; remove it"),
+        (["net.yaml", "--latency-batch", "4"], "must stand with --latency or --roofline; remove"),
         (["net.yaml", "--roofline", "--out", "new", "--device", "tpu"], "--device: must be auto"),
         (["unireplknet_z", "--roofline", "--out", "new"], "did you mean 'unireplknet_"),
     ],
