@@ -4,9 +4,9 @@ The four terms of the literature (multiply-adds of matrix products, of depthwise
 map, bytes, number of operators) leave 8 to 22 % held-out error on networks as small as ours. What
 closes the gap, each term found on 96 measured networks of two spaces and two backends: channels
 count in whole vectors, since a width of 8 takes as long as 16 where a vector has 16 numbers;
-kernels above 7 have a rate of their own (half of it in ONNX Runtime); the elements of GELU and of
-the norms cost arithmetic, not bytes; and operators cost by their kind, which is all that eager
-torch has at batch 1.
+kernels above 7 have a rate of their own (half of it in ONNX Runtime), and those above 13 another;
+the elements of GELU and of the norms cost arithmetic, not bytes; and operators cost by their kind,
+which is all that eager torch has at batch 1.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from scipy.stats import spearmanr
 from evaluators.operators import operators
 from search_space.architecture import Architecture
 
-SMALL_KERNEL = 7
-"""Longest side of a kernel that is as fast as a 3 x 3, multiply-add for multiply-add."""
+SMALL_KERNEL, LARGE_KERNEL = 7, 13
+"""Longest sides of kernels that are as fast as a 3 x 3, and as a 9 x 9, multiply-add for
+multiply-add."""
 
 FOLDS = 6
 """Parts of the measured networks, each of which is predicted by a model of the others."""
@@ -44,8 +45,8 @@ COUNTS = {
 ELEMENTS = {"norm": "norm elements", "response": "response elements", "gelu": "GELU elements"}
 """Terms that count the elements that operators of a kind write."""
 DENSE = "dense MACs"
-SMALL, LARGE = "depthwise MACs, kernels to 7", "depthwise MACs, kernels above 7"
-TERMS = (DENSE, SMALL, LARGE, "bytes", *ELEMENTS.values(), *dict.fromkeys(COUNTS.values()))
+SMALL, LARGE, HUGE = (f"depthwise MACs, kernels {size}" for size in ("to 7", "to 13", "above 13"))
+TERMS = (DENSE, SMALL, LARGE, HUGE, "bytes", *ELEMENTS.values(), *dict.fromkeys(COUNTS.values()))
 """What latency is a sum of; MACs with channels in whole vectors, depthwise ones without the taps
 that fall beside the map."""
 
@@ -153,9 +154,14 @@ def features_of(architecture: Architecture, conditions: Conditions) -> list[floa
             found[ELEMENTS[kind]] += batch * operator.outputs
         elif operator.macs:
             whole = -(-operator.width // vector) * vector / operator.width
-            term = DENSE if kind == "dense" else SMALL if operator.side <= SMALL_KERNEL else LARGE
-            found[term] += batch * operator.effective_macs * whole
+            found[DENSE if kind == "dense" else _of_kernel(operator.side)] += (
+                batch * operator.effective_macs * whole
+            )
     return list(found.values())
+
+
+def _of_kernel(side: int) -> str:
+    return SMALL if side <= SMALL_KERNEL else LARGE if side <= LARGE_KERNEL else HUGE
 
 
 def vector_width(device: str) -> int:

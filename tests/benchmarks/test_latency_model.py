@@ -16,6 +16,7 @@ from evaluators.device import tune_allocator
 from evaluators.latency import measure_latency
 from evaluators.latency_model import (
     DENSE,
+    HUGE,
     LARGE,
     SMALL,
     TERMS,
@@ -71,7 +72,9 @@ def four_terms(networks: list[Architecture], conditions: Conditions) -> Vector:
     for network in networks:
         terms = dict(zip(TERMS, features_of(network, conditions), strict=True))
         operators = sum(value for term, value in terms.items() if term.endswith("operators"))
-        rows.append([terms[DENSE], terms[SMALL] + terms[LARGE], terms["bytes"], operators])
+        rows.append(
+            [terms[DENSE], terms[SMALL] + terms[LARGE] + terms[HUGE], terms["bytes"], operators]
+        )
     return np.array(rows)
 
 
