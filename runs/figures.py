@@ -125,7 +125,7 @@ def front_figure(
     if across and across.column == "latency_ms":
         _error_bars(axes, best, front_xs, front_ys, theme=theme)
     _front_points(axes, best, front_xs, front_ys, theme=theme)
-    _limits(axes, xs, ys, front_ys, up=up, log=across is not None, ink=theme.ink)
+    _limits(axes, xs, ys, front_ys, up=up, log=across is not None)
     _labels(axes, across, up, title=title, theme=theme)
     if not len(complete):
         axes.set(xticks=[], yticks=[])
@@ -188,7 +188,7 @@ def _front_points(axes: Axes, best: pd.DataFrame, xs: Floats, ys: Floats, *, the
 
 
 def _limits(
-    axes: Axes, xs: Floats, ys: Floats, front_ys: Floats, *, up: Objective, log: bool, ink: str
+    axes: Axes, xs: Floats, ys: Floats, front_ys: Floats, *, up: Objective, log: bool
 ) -> None:
     if log and len(xs) and np.nanmin(xs) > 0 and np.nanmax(xs) > _LOG_FROM * np.nanmin(xs):
         axes.set_xscale("log")
@@ -209,17 +209,9 @@ def _limits(
     ends = sorted((sign * (low - pad), sign * (high + 2 * pad)))
     axes.set_ylim(ends[0], ends[1])
     if below:
-        side = 0.02 if sign > 0 else 0.98
-        axes.text(
-            0.985,
-            side,
-            f"{below} more trial{'s' * (below > 1)} {'below' if sign > 0 else 'above'}",
-            transform=axes.transAxes,
-            ha="right",
-            va="bottom" if sign > 0 else "top",
-            fontsize=8,
-            color=ink,
-        )
+        # A line of the legend, which finds a place of its own.
+        where = "below" if sign > 0 else "above"
+        axes.plot([], [], " ", label=f"{below} more trial{'s' * (below > 1)} {where}")
 
 
 def _labels(
@@ -269,7 +261,7 @@ def _number(
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     centres = axes.transData.transform(points)
     point_px = canvas.figure.dpi / 72
-    # Texts keep off each other, the front's points and intervals, the legend and the count below.
+    # Texts keep off each other, the front's points and intervals, and the legend.
     taken = [Bbox([centre - 4 * point_px, centre + 4 * point_px]) for centre in centres]
     for bars in axes.containers:
         for path in bars[2][0].get_paths():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builders.backends import AUTO
 from builders.blocks import BLOCKS
 from builders.heads import HEADS
 from builders.layers import Mergeable
@@ -69,7 +70,7 @@ def _cases() -> dict[str, Case]:
     cases |= {f"block with {name}": _block(block, 7, name) for name in STRUCTURES}
     for name, row in STRUCTURES.items():
         cost = row.cost(WIDTH, 4, SIZE[0] * SIZE[1])
-        cases[f"structure {name}"] = Case(row.build(WIDTH, 4, "auto"), WIDTH, cost, keeps=True)
+        cases[f"structure {name}"] = Case(row.build(WIDTH, 4, AUTO), WIDTH, cost, keeps=True)
     for kind, row in STEMS.items():
         cases |= {f"stem {kind} {stride}": _stem(row, kind, stride) for stride in (1, 2, 4)}
     for kind, row in TRANSITIONS.items():

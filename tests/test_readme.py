@@ -64,9 +64,9 @@ def test_its_profile_is_what_the_program_prints() -> None:
 def test_its_python_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file, name = re.findall(r'load_official\("([^"]+)", "([^"]+)"\)', code)[0]
     monkeypatch.chdir(tmp_path)
-    torch.save(official_state_dict(build_network(load_architecture(name), 1000)), file)
+    for file, name in re.findall(r'load_official\("([^"]+)", "([^"]+)"\)', code):
+        torch.save(official_state_dict(build_network(load_architecture(name), 1000)), file)
 
     exec(code, {})
 

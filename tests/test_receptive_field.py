@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from builders import Network, build_network, merge_network
+from builders.backends import AUTO
 from builders.depthwise import DepthwiseConv
 from evaluators.receptive_field import (
     Extent,
@@ -310,7 +311,7 @@ def test_settling_leaves_nothing_behind() -> None:
     for module in network.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
-        assert not isinstance(module, DepthwiseConv) or module.impl == "auto"
+        assert not isinstance(module, DepthwiseConv) or module.backends is AUTO
 
 
 @pytest.mark.parametrize("block", ["unireplknet", "replknet", "slak", "convnext"])

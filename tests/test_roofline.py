@@ -123,7 +123,8 @@ def test_layers_come_in_the_order_in_which_they_work() -> None:
     names = [layer.name for layer in measured(load_small()).layers]
     expand = names.index("stages.0.0.feed_forward.expand")
     assert names[expand + 1 : names.index("stages.0.0.feed_forward.project")] == [
-        "stages.0.0.feed_forward"
+        "stages.0.0.feed_forward",  # GELU
+        "stages.0.0.feed_forward.response",
     ]
     assert names[0] == "stem.first"
     assert names[-1] == "head.classify"
