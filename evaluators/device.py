@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 from collections.abc import Iterator
 
@@ -39,6 +40,21 @@ def fastest_kernels(device: torch.device) -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(benchmark=True):
         yield
+
+
+@contextlib.contextmanager
+def quiet(threads: int) -> Iterator[None]:
+    """Fix torch's number of threads and hold back the garbage collector, for what is timed."""
+    before, collecting = torch.get_num_threads(), gc.isenabled()
+    torch.set_num_threads(threads)
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
 
 
 def tune_allocator() -> None:

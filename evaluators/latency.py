@@ -7,15 +7,13 @@ and what is disturbed even then says so.
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,6 +24,7 @@ import torch
 from torch import nn
 
 from evaluators.cpu_load import CpuLoad
+from evaluators.device import quiet
 from evaluators.passes import Backend, Pass, forward_pass
 
 SAMPLE_MS = 0.4
@@ -177,7 +176,7 @@ def time_passes(
     device = torch.device(device)
     sampled = partial(_cuda_sample, device) if device.type == "cuda" else _cpu_sample
     attempts: list[list[Latency]] = []
-    with _quiet(threads), torch.inference_mode():
+    with quiet(threads), torch.inference_mode():
         while len(attempts) < ATTEMPTS:
             attempts.append(_attempt([*passes, reference], sampled, device, budget_s))
             if not any(latency.disturbed for latency in attempts[-1]):
@@ -341,21 +340,6 @@ def _warmed_up(sampled: _Sampled, forward: Pass, device: torch.device, budget_s:
 
 def _repeats(ms: float) -> int:
     return max(1, round(SAMPLE_MS / max(ms, 1e-6)))
-
-
-@contextmanager
-def _quiet(threads: int) -> Iterator[None]:
-    """Fix the number of threads and hold back the garbage collector for a `with` block."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    torch.set_num_threads(threads)
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
 
 
 def _cpu_facts() -> dict[str, Any]:

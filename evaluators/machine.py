@@ -7,16 +7,16 @@ here is the best of several kernels.
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from evaluators.device import quiet
 
 PEAK_S = 0.15
 """Seconds of trying for each kernel of the peak."""
@@ -78,7 +78,7 @@ class Machine:
 def measure_machine(device: torch.device | str = "cpu") -> Machine:
     """Measure a device in a few seconds; nothing else should run on it meanwhile."""
     device = torch.device(device)
-    with one_thread(), torch.inference_mode():
+    with quiet(1), torch.inference_mode():
         return Machine(
             peaks=_peaks(device), bandwidths=_bandwidths(device), call_us=_call_us(device)
         )
@@ -87,21 +87,6 @@ def measure_machine(device: torch.device | str = "cpu") -> Machine:
 def clock_of(device: torch.device) -> Clock:
     """Give what measures seconds on a device."""
     return _cuda_seconds if device.type == "cuda" else _cpu_seconds
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, and hold back the garbage collector, for a `with` block."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    torch.set_num_threads(1)
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
 
 
 def _peaks(device: torch.device) -> dict[str, float]:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evaluators.machine import Clock, Machine, clock_of, measure_machine, one_thread
+from evaluators.device import quiet
+from evaluators.machine import Clock, Machine, clock_of, measure_machine
 from search_space.architecture import LARGE_KERNEL
 
 LARGE, SMALL, POINTWISE, DENSE, OTHER = KINDS = (
@@ -133,7 +134,7 @@ def measure_roofline(
     network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     machine = measure_machine(device)
     clock = clock_of(device)
-    with one_thread(), torch.inference_mode():
+    with quiet(1), torch.inference_mode():
         calls = observed(network, images)
         for _ in range(WARMUPS):
             network(images)
@@ -143,15 +144,15 @@ def measure_roofline(
             len(rounds) < MAX_ROUNDS and time.perf_counter() - began < budget_s
         ):
             rounds.append(_one_round(network, images, clock))
-    quiet = [one for one in rounds if one.quiet or device.type == "cuda"]
-    enough = len(quiet) >= MIN_ROUNDS
-    used = quiet if enough else rounds
+    undisturbed = [one for one in rounds if one.undisturbed or device.type == "cuda"]
+    enough = len(undisturbed) >= MIN_ROUNDS
+    used = undisturbed if enough else rounds
     return Roofline(
         machine=machine,
         layers=_layers(network, calls, [one.seconds for one in used]),
         whole_ms=1e3 * statistics.median(one.whole for one in used),
         rounds=len(used),
-        disturbed=0 if enough else len(rounds) - len(quiet),
+        disturbed=0 if enough else len(rounds) - len(undisturbed),
         left_out=len(rounds) - len(used),
     )
 
@@ -224,7 +225,7 @@ class _Round(NamedTuple):
     """Seconds of the first."""
     seconds: list[float]
     """Of every operator in the second."""
-    quiet: bool
+    undisturbed: bool
     """Whether the thread ran all the time."""
 
 
@@ -246,7 +247,7 @@ def _one_round(network: nn.Module, images: Tensor, clock: Clock) -> _Round:
     with _EveryOperator(timed):
         network(images)
     ran, passed = time.thread_time() - ran, time.perf_counter() - began
-    return _Round(whole, seconds, quiet=ran >= RUNNING * passed)
+    return _Round(whole, seconds, undisturbed=ran >= RUNNING * passed)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from evaluators import machine as module
-from evaluators.machine import Machine, measure_machine, one_thread
+from evaluators.device import quiet
+from evaluators.machine import Machine, measure_machine
 
 MACHINE = Machine(
     peaks={"matrix product": 90.0, "convolution": 200.0},
@@ -68,7 +69,7 @@ def test_the_threads_of_the_caller_are_put_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with one_thread():
+        with quiet(1):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
     finally:
