@@ -20,7 +20,7 @@ class Trial:
 
     number: int
     role: str
-    """anchor or search; later evidence and confirm."""
+    """anchor, evidence, search or confirm."""
     id: str
     seed: int
     architecture: Architecture
@@ -37,6 +37,22 @@ class Trial:
     def counts(self) -> bool:
         """Whether it eats budget."""
         return self.state in COUNTED
+
+    @property
+    def repeat(self) -> int:
+        """How many trainings of the same network were asked for before it; 0 competes."""
+        return int(self.asked.get("repeat", 0))
+
+    @property
+    def outside(self) -> bool:
+        """Whether the space cannot draw its network: a block's member of matched cost."""
+        return bool(self.asked.get("outside_space", False))
+
+    @property
+    def study(self) -> dict[str, Any] | None:
+        """Block, member, levels and varied factors of a training of the guideline study."""
+        found: dict[str, Any] | None = self.asked.get("study")
+        return found
 
 
 class History:
@@ -105,8 +121,12 @@ class History:
 
     @property
     def tried(self) -> dict[str, int]:
-        """Ids of the networks that anchors and search hold, with the number of their trial."""
-        return {trial.id: trial.number for trial in self.trials.values()}
+        """Ids of the space's networks that were asked for, with the number of a trial of each."""
+        return {trial.id: trial.number for trial in self.trials.values() if not trial.outside}
+
+    def repeats(self, architecture_id: str) -> int:
+        """Count the trainings of a network that were asked for."""
+        return sum(trial.id == architecture_id for trial in self.trials.values())
 
     @property
     def counts(self) -> Counter[str]:
@@ -139,6 +159,9 @@ def row_of(trial: Trial) -> dict[str, Any]:
         "role": trial.role,
         "id": trial.id,
         "seed": trial.seed,
+        "repeat": trial.repeat,
+        "block": None if trial.study is None else trial.study["block"],
+        "outside_space": trial.outside,
         **found,
         "architecture": trial.architecture.to_json(),
     }

@@ -57,6 +57,16 @@ class Settings:
     backend: str = "auto"
     """What computes the depthwise sums of a training: auto (what a probe found to be the fastest
     for each shape), native, torch or reference."""
+    task: str = "classification"
+    """classification or segmentation."""
+    noise: int = 0
+    """Trainings for the noise floor: two networks, several seeds each."""
+    evidence: int = 0
+    """Trainings for blocks of the guideline study."""
+    confirm: int = 0
+    """Trainings at the end on fresh seeds: the leaders, then the champion and its runner-up."""
+    rule: str = "fixed"
+    """When the study may decide: fixed (at its end) or obrien_fleming (looks on the way)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
