@@ -62,7 +62,9 @@ def sum_shapes(architecture: Architecture, batch_size: int) -> set[SumShape]:
     for stage, (rows, columns) in zip(architecture.built_stages, architecture.maps, strict=True):
         for kernel in sorted({*stage.kernels}):
             # Equal blocks are looked at once, and these keys change no depthwise sum.
-            alike = replace(stage, depth=1, placement="L", ffn_ratio=1, layer_scale=0.0)
+            alike = replace(
+                stage, depth=1, placement="L", ffn_ratio=1, ffn_hidden=None, layer_scale=0.0
+            )
             for shape in _of_block(architecture.block, alike, kernel):
                 shapes.add(shape._replace(images=batch_size, rows=rows, columns=columns))
     return shapes

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from search_space.families import FAMILIES, stage_maps
+from search_space.families import DENSE, FAMILIES, stage_maps
 
 Branches = tuple[tuple[int, int], ...]
 """Parallel branches of a large kernel as (kernel k, dilation r) pairs, sorted."""
@@ -56,6 +56,8 @@ class Stage:
     """Width over squeezed width where `structure` is se."""
     ffn_ratio: float = 4
     """Hidden over outer width of the pointwise pair."""
+    ffn_hidden: int | None = None
+    """Hidden width of the pointwise pair as it is built, in place of the ratio; None is by it."""
     layer_scale: float = 0.0
     """Initial value of the layer scale; 0 is without."""
     small_kernel: int | None = None
@@ -72,7 +74,9 @@ class Stage:
 
     @property
     def ffn_width(self) -> int:
-        """Hidden width of the pointwise pair, rounded down but never nothing."""
+        """Hidden width of the pointwise pair; by the ratio rounded down but never nothing."""
+        if self.ffn_hidden is not None:
+            return self.ffn_hidden
         return max(1, int(self.width * self.ffn_ratio))
 
 
@@ -99,13 +103,18 @@ class Architecture:
         """Number of blocks."""
         return sum(stage.depth for stage in self.stages)
 
+    @property
+    def task(self) -> str:
+        """What the head makes it fit for: classification, or segmentation with a dense head."""
+        return "segmentation" if self.head == DENSE else "classification"
+
     @cached_property
     def built_stages(self) -> tuple[Stage, ...]:
         """The stages at the widths that are built: times `width_factor`, rounded down."""
         if self.width_factor == 1:
             return self.stages
         return tuple(
-            replace(stage, width=max(1, int(stage.width * self.width_factor)))
+            replace(stage, width=built_width(stage.width, self.width_factor))
             for stage in self.stages
         )
 
@@ -129,15 +138,16 @@ class Architecture:
     def canonical(self) -> Architecture:
         """The effective network: dead taps cut, settings without effect at their defaults."""
         family = FAMILIES[self.block]
+        sparse = "weights_sparsity" in family.network_keys
+        factor = plain_number(self.width_factor) if sparse else 1
         stages = tuple(
-            canonical_stage(stage, side=max(side), block=self.block)
+            canonical_ffn(canonical_stage(stage, side=max(side), block=self.block), factor=factor)
             for stage, side in zip(self.stages, self.maps, strict=True)
         )
-        sparse = "weights_sparsity" in family.network_keys
         return replace(
             self,
             stages=stages,
-            width_factor=plain_number(self.width_factor) if sparse else 1,
+            width_factor=factor,
             weights_sparsity=plain_number(self.weights_sparsity) if sparse else 0,
         )
 
@@ -196,6 +206,11 @@ class Architecture:
         )
 
 
+def built_width(width: int, factor: float) -> int:
+    """Give a width as it is built: times SLaK's `width_factor`, rounded down."""
+    return width if factor == 1 else max(1, int(width * factor))
+
+
 def paper_branches(kernel: int) -> Branches:
     """Give the branches of the published table for K = 5..17, and our extrapolation of it above.
 
@@ -233,7 +248,10 @@ def cropped_branches(branches: Iterable[tuple[int, int]], side: int) -> Branches
 
 
 def canonical_stage(stage: Stage, *, side: int, block: str) -> Stage:
-    """Give the effective stage on a map of `side` pixels: what is built when the space draws it."""
+    """Give the effective stage on a map of `side` pixels: what is built when the space draws it.
+
+    `ffn_ratio` and `ffn_hidden` stay as they are: `canonical_ffn` settles them, by the width.
+    """
     acts = FAMILIES[block].stage_keys
     kernel = cropped_kernel(stage.kernel, side)
     if kernel == 3 or "L" not in stage.placement:
@@ -255,11 +273,29 @@ def canonical_stage(stage: Stage, *, side: int, block: str) -> Stage:
         structure=structure,
         se_ratio=stage.se_ratio if structure == "se" else 4,
         ffn_ratio=plain_number(stage.ffn_ratio),
+        ffn_hidden=stage.ffn_hidden,
         layer_scale=plain_number(stage.layer_scale) if "layer_scale" in acts else 0.0,
         small_kernel=small if small is None or small < kernel else None,
         dw_ratio=plain_number(stage.dw_ratio) if "dw_ratio" in acts else 1,
         strip=strip if strip is None or strip < kernel else None,
     )
+
+
+def canonical_ffn(stage: Stage, *, factor: float) -> Stage:
+    """Write a hidden width as a ratio where that gives it, so that one network has one id.
+
+    The ratio is the stage's own, or a whole one; beside any other hidden width it stands at 4.
+    `factor` is the `width_factor`: the hidden width is the one that is built.
+    """
+    hidden = stage.ffn_hidden
+    if hidden is None:
+        return stage
+    width = built_width(stage.width, factor)
+    if hidden == replace(stage, width=width, ffn_hidden=None).ffn_width:
+        return replace(stage, ffn_hidden=None)
+    if hidden % width == 0:
+        return replace(stage, ffn_ratio=hidden // width, ffn_hidden=None)
+    return replace(stage, ffn_ratio=4)
 
 
 def plain_number(value: float) -> float:
@@ -293,6 +329,9 @@ def _stage_dict(stage: Stage, block: str) -> dict[str, Any]:
         "placement": stage.placement,
         "ffn_ratio": stage.ffn_ratio,
     }
+    # Absent where the ratio decides, so that ids are those of the time before the key.
+    if stage.ffn_hidden is not None:
+        plain["ffn_hidden"] = stage.ffn_hidden
     if "dilations" in acts and large:
         plain["dilations"] = [list(branch) for branch in stage.dilations] or "none"
     if "structure" in acts:

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 
 STEM_KINDS = ("unireplknet", "replknet", "patchify")
 TRANSITION_KINDS = ("unireplknet", "replknet", "convnext")
-HEAD_KINDS = ("pool_norm", "norm_pool")
+TASKS = ("classification", "segmentation")
+CLASSIFIERS = ("pool_norm", "norm_pool")
+DENSE = "dense"
+"""The head that labels every pixel; it makes a network one for segmentation."""
+HEAD_KINDS = (*CLASSIFIERS, DENSE)
 STRUCTURES = ("none", "se", "bottleneck", "pointwise", "depthwise")
 
 
@@ -22,9 +26,12 @@ class Family:
     transition: str
     """Kind of downsampling between stages."""
     head: str
-    """`pool_norm`: pooling, LayerNorm, linear; `norm_pool`: BatchNorm, pooling, linear."""
+    """`pool_norm`: pooling, LayerNorm, linear; `norm_pool`: BatchNorm, pooling, linear.
+
+    For segmentation every family has the dense head.
+    """
     stage_keys: frozenset[str] = field(default_factory=frozenset)
-    """Keys of a stage that act here, beside depth, width, kernel, placement and ffn_ratio."""
+    """Keys of a stage that act here, beside those that act in every family."""
     network_keys: frozenset[str] = field(default_factory=frozenset)
     """Keys of the network that act in this family only."""
 

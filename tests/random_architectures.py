@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from search_space.architecture import Architecture, Branches, Stage, Stem, paper_branches
-from search_space.families import FAMILIES, HEAD_KINDS, STEM_KINDS, STRUCTURES, TRANSITION_KINDS
+from search_space.families import CLASSIFIERS, FAMILIES, STEM_KINDS, STRUCTURES, TRANSITION_KINDS
 
 _FAMILY_KEYS = frozenset().union(*(family.stage_keys for family in FAMILIES.values()))
 KERNELS = (3, 5, 7, 9, 11, 13, 15, 17, 19, 23, 29, 31)
@@ -29,7 +29,7 @@ def random_architecture(seed: int, *, largest: int = 12) -> Architecture:
         block=block,
         stem=Stem(kind=draw.choice(STEM_KINDS), stride=draw.choice([1, 2, 4])),
         transition=draw.choice(TRANSITION_KINDS),
-        head=draw.choice(HEAD_KINDS),
+        head=draw.choice(CLASSIFIERS),
         width_factor=draw.choice([1, 1.3]) if block == "slak" else 1,
         stages=stages,
     )

@@ -351,7 +351,7 @@ MALFORMED: dict[str, tuple[str, str]] = {
     ),
     "default written out": (
         f"head: default\nstages: [{STAGE}]",
-        "1: head: must be one of: pool_norm, norm_pool, got 'default'",
+        "1: head: must be one of: pool_norm, norm_pool, dense, got 'default'",
     ),
     "list at the top": ("- a", "1: must be a mapping of keys such as 'stages:', got a list"),
     "long junk": (
