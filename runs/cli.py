@@ -8,35 +8,18 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import click
 
 from runs.cli_erf import erf
 from runs.cli_profile import profile
+from runs.cli_search import search
 from runs.ending import interrupt, run
-from runs.options import (
-    BACKEND,
-    DATA,
-    DATA_ROOT,
-    DEVICE,
-    LATENCY_BACKEND,
-    LATENCY_BATCH,
-    QUIET,
-    RESUME_BACKEND,
-    SEED,
-    size_option,
-)
+from runs.options import QUIET, RESUME_BACKEND, size_option
 from search_space.errors import nearest
-
-SAMPLER_NAMES = ("tpe", "random", "nsgaii")
-SPARSITY_NAMES = ("snip", "erk", "uniform")
-WARM_START_NAMES = ("anchors", "published", "none")
-OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
 
 
 class SearchByDefault(click.Group):
@@ -95,149 +78,6 @@ def cli() -> None:
 
     Options without a command are those of `search`; see `replk-search search --help`.
     """  # noqa: D301  # click wants the \b
-
-
-def _names(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in given.split(",") if name.strip())
-
-
-@cli.command()
-@click.option(
-    "--budget",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
-    help="Trainings of full length.",
-)
-@click.option(
-    "--space",
-    default="default",
-    show_default=True,
-    help="YAML file or shipped name of the design space.",
-)
-@DATA
-@DATA_ROOT
-@click.option(
-    "--resize",
-    callback=size_option,
-    metavar="HxW",
-    help="Resize all images; otherwise they are never resized.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Run directory.  [default: results/<space>-<time>]",
-)
-@SEED
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1, max=256),
-    help="Trials at a time.  [default: one a core, or one a GPU]",
-)
-@DEVICE
-@click.option(
-    "--objectives",
-    callback=_names,
-    default="accuracy,latency",
-    show_default=True,
-    help=OBJECTIVE_HELP,
-)
-@click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True)
-@click.option(
-    "--warm-start",
-    type=click.Choice(WARM_START_NAMES),
-    default="anchors",
-    show_default=True,
-    help="What is trained first: corners and middle of the space, the published networks that fit "
-    "it (see 'space published'; at most half of the budget), or nothing.",
-)
-@click.option(
-    "--epochs",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Length of a training.  [default: what was measured for the shipped data]",
-)
-@click.option("--batch-size", type=click.IntRange(min=2), help="Images of a training step.")
-@click.option(
-    "--sparsity-init",
-    type=click.Choice(SPARSITY_NAMES),
-    default="snip",
-    show_default=True,
-    help="How the zeros of a network with weights_sparsity are shared out over its layers.",
-)
-@LATENCY_BACKEND
-@LATENCY_BATCH
-@click.option(
-    "--keep-weights",
-    type=click.Choice(["front", "all", "none"]),
-    default="front",
-    show_default=True,
-)
-@BACKEND
-@click.option("--dry-run", is_flag=True, help="Show plan and forecast only.")
-@QUIET
-def search(
-    *,
-    budget: int,
-    space: str,
-    data: str | None,
-    data_root: Path,
-    resize: tuple[int, int] | None,
-    out: Path | None,
-    seed: int,
-    workers: int | None,
-    device: str,
-    objectives: tuple[str, ...],
-    sampler: str,
-    warm_start: str,
-    epochs: float | None,
-    batch_size: int | None,
-    sparsity_init: Literal["snip", "erk", "uniform"],
-    latency_backend: Literal["onnxruntime", "torch"] | None,
-    latency_batch: int,
-    keep_weights: str,
-    backend: str,
-    dry_run: bool,
-    quiet: bool,
-) -> None:
-    """Search a space: sample, train, measure, rank."""
-    from evaluators.training import Recipe
-    from runs import session
-    from runs.folders import run_directory
-    from runs.plan import Settings, default_workers, resolved_backend, resolved_device
-
-    device = resolved_device(device)
-    recipe = Recipe(sparsity_init=sparsity_init)
-    if epochs is not None:
-        recipe = replace(recipe, epochs=epochs)
-    if batch_size is not None:
-        recipe = replace(recipe, batch_size=batch_size)
-    plan, images = session.plan_run(
-        space=space,
-        data=data,
-        root=data_root,
-        resize=resize,
-        settings=Settings(
-            budget=budget,
-            seed=seed,
-            workers=workers or default_workers(device),
-            device=device,
-            objectives=objectives,
-            sampler=sampler,
-            warm_start=warm_start,
-            latency_batch=latency_batch,
-            latency_backend=resolved_backend(latency_backend, device),
-            keep_weights=keep_weights,
-            backend=backend,
-        ),
-        recipe=recipe,
-        arguments=sys.argv[1:],
-    )
-    directory = run_directory(out, plan.space.name)
-    if dry_run:
-        for line in session.rehearse(plan, directory, note=partial(click.echo, err=True)):
-            click.echo(line)
-    else:
-        session.begin(plan, images, directory, quiet=quiet)
 
 
 @cli.command()
@@ -334,6 +174,7 @@ def space(
     )
 
 
+cli.add_command(search)
 cli.add_command(profile)
 cli.add_command(erf)
 

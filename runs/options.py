@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import click
+
+SAMPLER_NAMES = ("tpe", "random", "nsgaii")
+SPARSITY_NAMES = ("snip", "erk", "uniform")
+WARM_START_NAMES = ("anchors", "published", "none")
+OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
 
 
 def size_option(
@@ -70,3 +77,118 @@ RESUME_BACKEND = click.option(
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")
+
+
+def _names(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
+
+
+SEARCH_OPTIONS = (
+    click.option(
+        "--budget",
+        type=click.IntRange(min=1),
+        default=200,
+        show_default=True,
+        help="Trainings of full length.",
+    ),
+    click.option(
+        "--space",
+        default="default",
+        show_default=True,
+        help="YAML file or shipped name of the design space.",
+    ),
+    DATA,
+    DATA_ROOT,
+    click.option(
+        "--resize",
+        callback=size_option,
+        metavar="HxW",
+        help="Resize all images; otherwise they are never resized.",
+    ),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Run directory.  [default: results/<space>-<time>]",
+    ),
+    SEED,
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1, max=256),
+        help="Trials at a time.  [default: one a core, or one a GPU]",
+    ),
+    DEVICE,
+    click.option(
+        "--objectives",
+        callback=_names,
+        default="accuracy,latency",
+        show_default=True,
+        help=OBJECTIVE_HELP,
+    ),
+    click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True),
+    click.option(
+        "--warm-start",
+        type=click.Choice(WARM_START_NAMES),
+        default="anchors",
+        show_default=True,
+        help="What is trained first: corners and middle of the space, the published networks that "
+        "fit it (see 'space published'; at most half of the budget), or nothing.",
+    ),
+    click.option(
+        "--epochs",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Length of a training.  [default: what was measured for the shipped data]",
+    ),
+    click.option("--batch-size", type=click.IntRange(min=2), help="Images of a training step."),
+    click.option(
+        "--sparsity-init",
+        type=click.Choice(SPARSITY_NAMES),
+        default="snip",
+        show_default=True,
+        help="How the zeros of a network with weights_sparsity are shared out over its layers.",
+    ),
+    LATENCY_BACKEND,
+    LATENCY_BATCH,
+    click.option(
+        "--keep-weights",
+        type=click.Choice(["front", "all", "none"]),
+        default="front",
+        show_default=True,
+    ),
+    BACKEND,
+    click.option("--dry-run", is_flag=True, help="Show plan and forecast only."),
+    QUIET,
+)
+"""Options of the commands that begin a run, in the order of their help."""
+
+
+class SearchOptions(TypedDict):
+    """What these options give."""
+
+    budget: int
+    space: str
+    data: str | None
+    data_root: Path
+    resize: tuple[int, int] | None
+    out: Path | None
+    seed: int
+    workers: int | None
+    device: str
+    objectives: tuple[str, ...]
+    sampler: str
+    warm_start: str
+    epochs: float | None
+    batch_size: int | None
+    sparsity_init: Literal["snip", "erk", "uniform"]
+    latency_backend: Literal["onnxruntime", "torch"] | None
+    latency_batch: int
+    keep_weights: str
+    backend: str
+    dry_run: bool
+    quiet: bool
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a search; it takes them as `**options`."""
+    for option in reversed(SEARCH_OPTIONS):
+        command = option(command)
+    return command

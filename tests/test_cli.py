@@ -14,9 +14,10 @@ import pytest
 
 from evaluators.densities import SPARSITY_INITS
 from runs import session
-from runs.cli import SPARSITY_NAMES, cli
+from runs.cli import cli
 from runs.ending import INTERRUPTED, interrupt
 from runs.ending import run as exit_code_of
+from runs.options import SPARSITY_NAMES
 from search_space.errors import RunError, WorkFailed
 from tests.micro import SPACE, Inputs, write_space
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("search_space", "builders", "evaluators", "runs")
 """Left to right: a room imports itself and the rooms before it."""
 
-COMMANDS = {"runs/cli.py", "runs/cli_erf.py", "runs/cli_profile.py"}
+COMMANDS = {"runs/cli.py", "runs/cli_erf.py", "runs/cli_profile.py", "runs/cli_search.py"}
 """They alone import inside functions."""
 
 # A heavy package is imported in these modules only.
