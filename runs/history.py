@@ -67,6 +67,8 @@ class History:
         self.sessions: list[Event] = []
         self.final: dict[str, Event] = {}
         """The last event of each closing step: remeasured, tested, finaltrained, finished."""
+        self.longer: dict[tuple[int, float], Event] = {}
+        """Longer trainings by trial and factor of the length; they eat no budget and rank none."""
         for event in events:
             self.apply(event)
 
@@ -98,6 +100,8 @@ class History:
             self.refused[event["trial"]] = event
         elif kind == "session":
             self.sessions.append(event)
+        elif kind == "longer":
+            self.longer[event["trial"], event["factor"]] = event
         elif kind == "remeasured":
             for number, latency in event["latencies"].items():
                 self.trials[int(number)].result.update(latency)

@@ -92,3 +92,18 @@ def test_an_interrupted_training_was_not_begun() -> None:
     started = {"event": "started", "trial": 0}
     events = [asked(0), started, started, {"event": "interrupted", "trials": [0]}]
     assert History(events).trials[0].starts == 1
+
+
+def test_a_longer_training_eats_no_budget_and_a_later_try_replaces_a_failed_one() -> None:
+    longer = {"event": "longer", "trial": 0, "factor": 4.0}
+    history = History(
+        [
+            *(asked(0), done(0)),
+            longer | {"state": "failed", "error": "crash: x"},
+            longer | {"state": "complete", "accuracy": 0.9},
+        ]
+    )
+    assert history.longer[0, 4]["accuracy"] == 0.9
+    assert history.spent == 1
+    assert "longer" not in history.final
+    assert history.rows() == History([asked(0), done(0)]).rows()
