@@ -25,6 +25,7 @@ COLUMNS = (
 """First columns of trials.csv and front.csv: a contract, in this order."""
 
 MORE_COLUMNS = (
+    *("miou", "test_miou"),
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
     "separable",
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
@@ -82,6 +83,14 @@ OBJECTIVES = {
             direction="max",
             unit="",
             label="validation accuracy",
+            ideal=1.0,
+        ),
+        Objective(
+            name="miou",
+            column="miou",
+            direction="max",
+            unit="",
+            label="validation mIoU",
             ideal=1.0,
         ),
         Objective(

@@ -257,10 +257,11 @@ def test_objectives_that_cannot_be_are_refused(names: list[str], said: str) -> N
         objectives_named(names)
 
 
-def test_the_objectives_are_these_five() -> None:
+def test_the_objectives_are_these_six() -> None:
     directions = {name: (one.column, one.direction) for name, one in OBJECTIVES.items()}
     assert directions == {
         "accuracy": ("accuracy", "max"),
+        "miou": ("miou", "max"),
         "val_loss": ("val_loss", "min"),
         "latency": ("latency_ms", "min"),
         "macs": ("macs", "min"),
