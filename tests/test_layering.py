@@ -23,7 +23,7 @@ ONLY_IN = {
     "fvcore": {"evaluators/counting.py"},
     "jinja2": {"runs/report.py"},
     "matplotlib": {"runs/figures.py", "runs/field_figure.py", "runs/roofline_figure.py"},
-    "moocore": {"runs/ranking.py"},
+    "moocore": {"evaluators/estimates.py", "runs/ranking.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
     "platformdirs": {"runs/backends.py"},
