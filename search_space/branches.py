@@ -66,6 +66,7 @@ def written_stage(words: Mapping[str, Any], *, block: str) -> Stage | None:
         structure=words["structure"] if "structure" in acts else "none",
         se_ratio=words["se_ratio"],
         ffn_ratio=words["ffn_ratio"],
+        ffn_hidden=None if words["ffn_hidden"] == "none" else words["ffn_hidden"],
         layer_scale=optional("layer_scale") or 0.0,
         small_kernel=optional("small_kernel") if large else None,
         dw_ratio=words["dw_ratio"] if "dw_ratio" in acts else 1,

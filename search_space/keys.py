@@ -33,6 +33,8 @@ class Key:
     """Kinds of range (int, float) that may stand beside a choice."""
     default: Value | None = None
     """What holds where the YAML is silent; None means that the key must be given."""
+    instead: str = ""
+    """Of a key that takes no axis: what to write where several values are wanted."""
 
 
 def whole(low: int, high: int) -> Callable[[Any], int]:
@@ -156,6 +158,11 @@ STAGE_KEYS: dict[str, Key] = {
     "structure": Key(read=word(*STRUCTURES), default="se"),
     "se_ratio": Key(read=whole(1, 64), ranges=("int",), default=4),
     "ffn_ratio": Key(read=number(0, 64, open_low=True), ranges=("int", "float"), default=4),
+    "ffn_hidden": Key(
+        read=none_or(whole(1, 64 * 16384)),
+        default="none",
+        instead="for several widths write ffn_ratio: {choice: [...]}",
+    ),
     "layer_scale": Key(
         read=none_or(number(0, 10, open_low=True)), ranges=("float",), default="none"
     ),
@@ -198,6 +205,8 @@ def read_axis(key: Key, given: Any) -> Axis:
     Raises:
         Unfit: the value is none that the key can hold.
     """
+    if key.instead and isinstance(given, dict | list):
+        raise Unfit(f"must be one value, not an axis, got {shown(given)}; {key.instead}")
     if isinstance(given, list):
         try:
             return fixed(key.read(given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,7 @@ from search_space.architecture import (
     Architecture,
     Stage,
     Stem,
+    canonical_ffn,
     canonical_stage,
     cropped_kernel,
     plain_number,
@@ -18,7 +20,7 @@ from search_space.axes import Axis, FloatRange
 from search_space.branches import expanded, written_stage
 from search_space.families import FAMILIES, stage_maps
 from search_space.keys import DEFAULT, NETWORK_KEYS, STAGE_KEYS
-from search_space.traits import PATTERN, TRAITS, Made, Trait, TraitSet
+from search_space.traits import PATTERN, TRAITS, Made, Trait, TraitSet, axis_values
 
 if TYPE_CHECKING:
     from search_space.space import DesignSpace
@@ -150,7 +152,7 @@ class Plan:
             for key, value in words.items():
                 if isinstance(value, FloatRange):
                     words[key] = plain_number(floats[self.name(index, key)])
-            stages.append(Stage(**words))
+            stages.append(canonical_ffn(Stage(**words), factor=shell.width_factor))
         return Architecture(
             size=self.size,
             channels=self.channels,
@@ -183,8 +185,14 @@ class Plan:
             return None
         floats: dict[str, float] = {}
         columns = []
+        stages = [
+            self._as_named(index, stage, hidden=built.ffn_width)
+            for index, (stage, built) in enumerate(
+                zip(origin.stages, origin.built_stages, strict=True)
+            )
+        ]
         for trait, found in zip(TRAITS, self.sets(shell), strict=True):
-            column = [tuple(getattr(stage, key) for key in trait.keys) for stage in origin.stages]
+            column = [tuple(getattr(stage, key) for key in trait.keys) for stage in stages]
             if not found.contains(column):
                 (key, *_) = trait.keys
                 column = list(self._ranged(key, column, floats))
@@ -193,13 +201,22 @@ class Plan:
             columns.append(tuple(column))
         return shell, tuple(columns), floats
 
+    def _as_named(self, index: int, stage: Stage, *, hidden: int) -> Stage:
+        """Write a hidden width as the space does: `build` may have put a ratio in its place."""
+        if axis_values(self.axis(index, "ffn_hidden")) != (hidden,):
+            return stage
+        # Beside a hidden width the ratio is one value.
+        (ratio,) = axis_values(self.axis(index, "ffn_ratio"))
+        return replace(stage, ffn_ratio=ratio, ffn_hidden=hidden)
+
     def _ranged(self, key: str, column: Sequence[Made], floats: dict[str, float]) -> Iterator[Made]:
         """Put the range of floats in the place of each number that lies in it; note the number."""
         for index, made in enumerate(column):
             axis, name = self.axis(index, key), self.name(index, key)
             if isinstance(axis, FloatRange) and axis.contains(made[0]):
                 # One number for all stages that share the range.
-                yield (axis,) if floats.setdefault(name, made[0]) == made[0] else made
+                same = floats.setdefault(name, made[0]) == made[0]
+                yield (axis, *made[1:]) if same else made
             else:
                 yield made
 

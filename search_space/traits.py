@@ -48,7 +48,7 @@ PATTERN = Trait(
 TRAITS = (
     Trait(keys=("width",)),
     PATTERN,
-    Trait(keys=("ffn_ratio",)),
+    Trait(keys=("ffn_ratio", "ffn_hidden")),
     Trait(keys=("structure", "se_ratio")),
     Trait(keys=("layer_scale",)),
     Trait(keys=("dw_ratio",)),

@@ -234,6 +234,12 @@ def _stages(document: Document) -> tuple[tuple[dict[str, Axis], ...], dict[str, 
             document.key_error(
                 ("shared", key), "has no effect, every stage has its own; remove one"
             )
+    if "ffn_ratio" in every and every["ffn_ratio"].size > 1:
+        hidden = [stage.get("ffn_hidden") or shared["ffn_hidden"] for stage in stages]
+        if all(map(_names_hidden, hidden)):
+            document.key_error(
+                ("every_stage", "ffn_ratio"), "has no effect beside ffn_hidden; remove one"
+            )
     # A fixed shared value is the same in every stage, so it is no axis of its own.
     used = {key: axis for key, axis in shared.items() if axis.size > 1}
     for stage in stages:
@@ -259,7 +265,25 @@ def _stage(
                     f"{name} must be given, got none; add it here, in every_stage or in shared",
                 )
             axes[name] = fixed(key.default)
+    if not _names_hidden(axes.get("ffn_hidden") or shared["ffn_hidden"]):
+        return axes
+    if "ffn_ratio" in own and axes["ffn_ratio"].size > 1:
+        document.error(
+            (*path, "ffn_ratio"),
+            f"must be one value or be left out beside ffn_hidden, got "
+            f"{axes['ffn_ratio'].label()}, which has no effect there; remove one",
+        )
+    # An axis that other stages have is none here, where it would be drawn and change nothing.
+    if (axes.get("ffn_ratio") or shared["ffn_ratio"]).size > 1:
+        default = STAGE_KEYS["ffn_ratio"].default
+        assert default is not None
+        axes["ffn_ratio"] = fixed(default)
     return axes
+
+
+def _names_hidden(axis: Axis) -> bool:
+    """Whether `ffn_hidden` names a width; it takes no axis."""
+    return isinstance(axis, Choice) and axis.values != ("none",)
 
 
 def _constraints(document: Document) -> tuple[Constraint, ...]:
