@@ -43,7 +43,9 @@ class Compliance:
     """Depth beyond what large kernels need is made of 3x3 blocks."""
 
 
-def compliance(architecture: Architecture, *, head: Literal["last", "all"] = "last") -> Compliance:
+def compliance(
+    architecture: Architecture, *, head: Literal["last", "all"] | None = None
+) -> Compliance:
     """Score the canonical form of an architecture.
 
     Stages are counted from 1; r is the longer side of a stage's map in pixels.
@@ -70,6 +72,7 @@ def compliance(architecture: Architecture, *, head: Literal["last", "all"] = "la
     Args:
         architecture: what to score.
         head: "last" reads the last stage alone, as classification does; "all" reads every stage.
+            None is as the task of the architecture has it: "all" for segmentation.
 
     Raises:
         SpaceError: for a branch that is wider than its kernel.
@@ -78,6 +81,8 @@ def compliance(architecture: Architecture, *, head: Literal["last", "all"] = "la
     3.1 and tables 1 to 4; growth of the receptive field as k sqrt(n), arXiv 1701.04128. The scores,
     the scaling to other maps (S3) and N (S4) are ours.
     """
+    if head is None:
+        head = "all" if architecture.task == "segmentation" else "last"
     canonical = architecture.canonical
     blocks = sum(stage.depth for stage in canonical.stages)
     credit = sum(stage.depth * STRUCTURE_CREDIT[stage.structure] for stage in canonical.stages)

@@ -1,6 +1,7 @@
 """A published network in somebody else's space: the nearest one that the space can draw.
 
-Family, stem, downsampling and head must be values of the space. All else becomes its nearest value.
+Family, stem, downsampling and head must be values of the space, but for the dense head, which every
+network takes. All else becomes its nearest value.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from search_space.architecture import (
 )
 from search_space.axes import FloatRange
 from search_space.branches import expanded
-from search_space.families import STRUCTURES
+from search_space.families import DENSE, STRUCTURES
 from search_space.plan import Shell
 from search_space.space import DesignSpace
 from search_space.traits import Made, TraitSet, axis_values
@@ -69,6 +70,7 @@ class Target:
     width: float
     depth: float
     """Both scaled to the space."""
+    ffn_ratio: float
     side: int
     """Longer side in pixels of the map in the space."""
     block: str
@@ -77,7 +79,7 @@ class Target:
 
     def number(self, key: str) -> float:
         """Give the number to look for."""
-        own = {"width": self.width, "depth": self.depth}
+        own = {"width": self.width, "depth": self.depth, "ffn_ratio": self.ffn_ratio}
         return own[key] if key in own else float(getattr(self.stage, key))
 
 
@@ -126,12 +128,16 @@ class Projection:
     def _shells(self, network: Architecture) -> tuple[list[Shell], str | None]:
         """Give the shells of the space with the parts of a network, or the first part it lacks."""
         shells = self.plan.shells
-        for key, wanted in (
-            ("block", network.block),
-            ("stem", network.stem.kind),
-            ("transition", network.transition),
-            ("head", network.head),
-        ):
+        wanted_parts = {
+            "block": network.block,
+            "stem": network.stem.kind,
+            "transition": network.transition,
+            "head": network.head,
+        }
+        if {shell.head for shell in shells} == {DENSE}:
+            # That head is the task's: it reads any backbone, and none was published with it.
+            del wanted_parts["head"]
+        for key, wanted in wanted_parts.items():
             shells = [shell for shell in shells if getattr(shell, key) == wanted]
             if not shells:
                 return [], f"{key} {wanted}"
@@ -148,6 +154,7 @@ class Projection:
                 stage=network.stages[place],
                 width=width.scaled(network.widths[place]) / factor,
                 depth=depth.scaled(network.stages[place].depth),
+                ffn_ratio=_ffn_ratio(network.built_stages[place]),
                 side=side,
                 block=network.block,
                 is_paper=is_paper,
@@ -276,6 +283,11 @@ _MEASURES: dict[str, Callable[[Target], Measure]] = {
     "dw_ratio": _number("dw_ratio"),
 }
 """Measures of the distance between a value of a trait and a target, by the trait's first key."""
+
+
+def _ffn_ratio(stage: Stage) -> float:
+    """Give hidden over outer width of a stage as it is built."""
+    return stage.ffn_ratio if stage.ffn_hidden is None else stage.ffn_hidden / stage.width
 
 
 def _within(value: float | FloatRange, wanted: float) -> float:

@@ -9,11 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from search_space.architecture import Architecture
-from search_space.axes import Axis, FloatRange, Suggest, Value, text_key
+from search_space.axes import Axis, FloatRange, Suggest, Value, fixed, text_key
 from search_space.census import Census
 from search_space.drawing import Drawer, Pick
-from search_space.errors import SpaceError
-from search_space.families import stage_maps
+from search_space.errors import SpaceError, shown
+from search_space.families import CLASSIFIERS, DENSE, TASKS, stage_maps
+from search_space.keys import DEFAULT
 from search_space.plan import Plan, Shell, shell_of
 from search_space.traits import axis_values
 
@@ -81,6 +82,37 @@ class DesignSpace:
         bound = replace(self, size=self.size or size, channels=self.channels or channels)
         bound.check_maps()
         return bound
+
+    def for_task(self, task: str) -> DesignSpace:
+        """Give the space of networks for a task: all with the dense head for segmentation.
+
+        The head stands in `document` too, so that the space reads back as it was searched.
+
+        Raises:
+            SpaceError: the YAML names a head that the task cannot use.
+        """
+        if task not in TASKS:
+            raise SpaceError(f"task: must be one of: {', '.join(TASKS)}, got {shown(task)}")
+        dense, head = fixed(DENSE), self.network["head"]
+        if task == "segmentation":
+            if head == dense:
+                return self
+            if head != fixed(DEFAULT):
+                raise SpaceError(
+                    f"{self.place('head')}: must be {DENSE} for segmentation, which labels every "
+                    f"pixel, got {head.label()}; remove it or write 'head: {DENSE}'"
+                )
+            return replace(
+                self,
+                network={**self.network, "head": dense},
+                document={**self.document, "head": DENSE},
+            )
+        if head.contains(DENSE):
+            raise SpaceError(
+                f"{self.place('head')}: must be {' or '.join(CLASSIFIERS)} for classification, "
+                f"got {head.label()}; remove it or use '--task segmentation'"
+            )
+        return self
 
     def place(self, key: str) -> str:
         """Give `file:line: path` of a key of the network, of `stages` or of `input.size`.
