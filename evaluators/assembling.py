@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.images import SPLITS, ImageData, Split, resized, shape_text
+from evaluators.images import (
+    IGNORED,
+    SPLITS,
+    ImageData,
+    Labels,
+    Split,
+    Task,
+    resized,
+    resized_masks,
+    shape_text,
+)
+from evaluators.masks import checked_masks, chosen_to_cut, present, renumbered
 from search_space.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +40,7 @@ class Arrays:
 
     images: NDArray[Any]
     labels: NDArray[Any]
+    """One label an image, or one mask."""
     images_where: str
     """File and array of the images, for messages."""
     labels_where: str
@@ -41,39 +53,41 @@ def assemble(
     name: str,
     source: str,
     seed: int,
+    task: Task = "classification",
     class_names: Mapping[int, str] | None = None,
     resize: tuple[int, int] | None = None,
 ) -> ImageData:
     """Check what a source read and make a data set of it.
 
-    A missing val or test split is cut from train: a seeded fifth of every class, test first.
-    Labels become 0 to n - 1 in the order of their values. Floats count as 0 to 1 where no pixel
-    of any split is above 1, else as 0 to 255; both are rounded to whole steps of 1/255.
+    A missing val or test split is cut from train: a seeded fifth of every class, test first; of
+    images with masks a seeded fifth that leaves every class in train. Labels, and the ids in masks,
+    become 0 to n - 1 in the order of their values; 255 in a mask is no class. Floats count as 0 to
+    1 where no pixel of any split is above 1, else as 0 to 255; both are rounded to whole steps of
+    1/255.
 
     Args:
         arrays: what was read of `train` and, where they exist, of `val` and `test`.
         name: short name for tables.
         source: where the data came from, in a few words.
         seed: of the splits that are cut.
+        task: "classification" takes `labels` for labels, "segmentation" for masks.
         class_names: name of each label of the source; a label without one is named by its number.
-        resize: height and width to bring every image to (bilinear); None leaves them.
+        resize: height and width to bring every image to (bilinear) and every mask (nearest
+            neighbour); None leaves them.
 
     Raises:
         DataError: for wrong shapes, pixels or labels, one class only, or too few images to split.
     """
-    labels = {split: _checked_labels(part) for split, part in arrays.items()}
+    check = _checked_labels if task == "classification" else _checked_masks
+    labels: dict[str, Labels] = {split: check(part) for split, part in arrays.items()}
     images = _checked_images(arrays, resize=resize)
-    for split, part in arrays.items():
-        if len(images[split]) != len(labels[split]):
-            raise DataError(
-                f"{part.images_where}: must hold one image a label, got {len(images[split])} "
-                f"images and {len(labels[split])} labels in {part.labels_where}; make them equal"
-            )
+    for part in arrays.values():
+        _require_pairs(part, task)
+    if task == "segmentation" and resize is not None:
+        labels = {split: resized_masks(masks, resize) for split, masks in labels.items()}
     values = _checked_classes(arrays, labels)
     whole = {
-        split: Split(
-            images=images[split], labels=np.searchsorted(values, labels[split]).astype(np.int64)
-        )
+        split: Split(images=images[split], labels=_numbered(labels[split], values))
         for split in arrays
     }
     names = class_names or {}
@@ -83,9 +97,8 @@ def assemble(
         where = arrays["train"].labels_where
         whole["train"], whole[split] = _cut(whole["train"], seed=seed, classes=classes, where=where)
     if cut:
-        source += (
-            f", {' and '.join(reversed(cut))} cut from train (a fifth of each class, seed {seed})"
-        )
+        share = "a fifth of each class" if task == "classification" else "a fifth of the images"
+        source += f", {' and '.join(reversed(cut))} cut from train ({share}, seed {seed})"
     _warn_of_leaks(whole, name=name)
     train, val, test = (whole[split] for split in SPLITS)
     digest = _digest(whole, classes)
@@ -116,21 +129,57 @@ def _checked_labels(part: Arrays) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
+def _checked_masks(part: Arrays) -> NDArray[np.uint8]:
+    return checked_masks(part.labels, part.labels_where)
+
+
+def _require_pairs(part: Arrays, task: Task) -> None:
+    """Refuse images and labels, or images and masks, that do not belong together."""
+    kind = "label" if task == "classification" else "mask"
+    if len(part.images) != len(part.labels):
+        raise DataError(
+            f"{part.images_where}: must hold one image a {kind}, got {len(part.images)} "
+            f"images and {len(part.labels)} {kind}s in {part.labels_where}; make them equal"
+        )
+    theirs, ours = part.images.shape[1:3], part.labels.shape[1:3]
+    if task == "segmentation" and theirs != ours:
+        raise DataError(
+            f"{part.labels_where}: masks must have the size of their images, got "
+            f"{ours[0]}x{ours[1]} against {theirs[0]}x{theirs[1]} of {part.images_where}; "
+            "make them equal"
+        )
+
+
+def _numbered(labels: Labels, values: NDArray[np.int64]) -> Labels:
+    if labels.ndim == 3:
+        return renumbered(labels, values)
+    return np.searchsorted(values, labels).astype(np.int64)
+
+
+def _values(labels: Labels) -> NDArray[np.int64]:
+    return present(labels) if labels.ndim == 3 else np.unique(labels).astype(np.int64)
+
+
 def _checked_classes(
-    arrays: Mapping[str, Arrays], labels: Mapping[str, NDArray[np.int64]]
+    arrays: Mapping[str, Arrays], labels: Mapping[str, Labels]
 ) -> NDArray[np.int64]:
-    values = np.unique(labels["train"])
+    values = _values(labels["train"])
     if len(values) < 2:
+        dense = labels["train"].ndim == 3
+        found = f"only {'class' if dense else 'label'} {int(values[0])}"
+        if dense and (labels["train"] == IGNORED).any():
+            found += f" and {IGNORED}, which does not count"
         raise DataError(
             f"{arrays['train'].labels_where}: must name at least two classes, "
-            f"got only label {int(values[0])}; there is nothing to tell apart"
+            f"got {found}; there is nothing to tell apart"
         )
     for split, part in arrays.items():
-        unknown = np.setdiff1d(labels[split], values)
+        unknown = np.setdiff1d(_values(labels[split]), values)
         if len(unknown):
+            kind = "label" if labels[split].ndim == 1 else "class"
             raise DataError(
-                f"{part.labels_where}: every label must also occur in train, got {int(unknown[0])} "
-                "which does not; move such images to train or drop them"
+                f"{part.labels_where}: every {kind} must also occur in train, got "
+                f"{int(unknown[0])} which does not; move such images to train or drop them"
             )
     return values
 
@@ -206,20 +255,35 @@ def _pixel_bounds(images: NDArray[Any], where: str) -> tuple[float, float]:
 
 
 def _cut(split: Split, *, seed: int, classes: tuple[str, ...], where: str) -> tuple[Split, Split]:
+    if split.labels.ndim == 3:
+        taken = chosen_to_cut(split.labels, CUT_SHARE, seed=seed)
+        if not taken.any():
+            raise DataError(
+                f"{where}: must have an image to cut a split from whose classes other images have "
+                f"too, got none among {len(split)}; add images or give val and test"
+            )
+    else:
+        taken = _fifth_of_each(split.labels, seed=seed, classes=classes, where=where)
+    kept, cut = (
+        Split(images=split.images[mask], labels=split.labels[mask]) for mask in (~taken, taken)
+    )
+    return kept, cut
+
+
+def _fifth_of_each(
+    labels: Labels, *, seed: int, classes: tuple[str, ...], where: str
+) -> NDArray[np.bool_]:
     rng = np.random.default_rng(seed)
-    taken = np.zeros(len(split), dtype=bool)
+    taken = np.zeros(len(labels), dtype=np.bool_)
     for label, name in enumerate(classes):
-        members = np.flatnonzero(split.labels == label)
+        members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise DataError(
                 f"{where}: each class must have at least two images to cut a split from (three "
                 f"where val and test are both missing), got too few of {name!r}; add images"
             )
         taken[rng.permutation(members)[: max(1, round(CUT_SHARE * len(members)))]] = True
-    kept, cut = (
-        Split(images=split.images[mask], labels=split.labels[mask]) for mask in (~taken, taken)
-    )
-    return kept, cut
+    return taken
 
 
 def _warn_of_leaks(splits: Mapping[str, Split], *, name: str) -> None:
@@ -240,5 +304,6 @@ def _digest(splits: Mapping[str, Split], classes: tuple[str, ...]) -> str:
         split = splits[name]
         digest.update(f"{name} {split.images.shape}".encode())
         digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+        kind = "u1" if split.labels.ndim == 3 else "<i8"
+        digest.update(np.ascontiguousarray(split.labels, dtype=kind).data)
     return digest.hexdigest()

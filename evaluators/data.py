@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators import scenes
 from evaluators.assembling import Arrays, assemble
 from evaluators.folders import read_folder
-from evaluators.images import SPLITS, ImageData, Split, describe, matched
+from evaluators.images import SPLITS, ImageData, Split, Task, describe, matched
 from search_space.errors import DataError, nearest
 
 __all__ = ["DEFAULT", "ImageData", "Split", "describe", "load_data", "matched"]
@@ -55,6 +56,7 @@ NPZ_KEYS = {
 def load_data(
     source: str | None = None,
     *,
+    task: Task | None = None,
     resize: tuple[int, int] | None = None,
     root: Path | None = None,
     seed: int = 0,
@@ -66,6 +68,7 @@ def load_data(
             `{train,val,test}/<class>/<image>` or `<class>/<image>`; or an `.npz` file with the
             arrays of MedMNIST or Keras. A known name wins over a folder called like it: write
             `./cifar10`.
+        task: what the data must serve; None takes what the source holds.
         resize: height and width to bring every image to (bilinear); None never resizes.
         root: folder that keeps what torchvision downloads; needed for its sets only.
         seed: of the splits that are cut from train where the source has none.
@@ -75,7 +78,11 @@ def load_data(
     """
     if resize is not None and min(resize) < 1:
         raise DataError(f"resize: must be two sides of at least 1 pixel, got {resize}; write 32x32")
-    if source is None or _plain(source) == _plain(DEFAULT):
+    if source is None:
+        source = scenes.NAME if task == "segmentation" else DEFAULT
+    if _plain(source) == scenes.NAME:
+        return _load_scenes(resize=resize)
+    if _plain(source) == _plain(DEFAULT):
         return _load_shipped(resize=resize, seed=seed)
     if _plain(source) in TORCHVISION and os.sep not in source:
         return _load_torchvision(_plain(source), resize=resize, root=root, seed=seed)
@@ -124,6 +131,18 @@ def _load_shipped(*, resize: tuple[int, int] | None, seed: int) -> ImageData:
         source="shipped: a balanced subset of Fashion-MNIST (Zalando SE, MIT licence)",
         seed=seed,
         class_names=dict(enumerate(FASHION_CLASSES)),
+        resize=resize,
+    )
+
+
+def _load_scenes(*, resize: tuple[int, int] | None) -> ImageData:
+    return assemble(
+        scenes.compose(_load_shipped(resize=None, seed=0)),
+        name=scenes.NAME,
+        source="shipped: composed of Fashion-MNIST items (Zalando SE, MIT licence) on textures",
+        seed=0,
+        task="segmentation",
+        class_names=dict(enumerate(("background", *FASHION_CLASSES))),
         resize=resize,
     )
 

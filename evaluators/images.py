@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,24 @@ from search_space.errors import DataError
 
 SPLITS = ("train", "val", "test")
 
+Task = Literal["classification", "segmentation"]
+"""Name one class an image, or one of each pixel."""
+
+Labels = NDArray[np.integer[Any]]
+"""One label an image: (N,) int64, 0 to classes - 1; or masks (N, H, W) uint8, with `IGNORED`."""
+
+IGNORED = 255
+"""Value in a mask of a pixel that is not counted, neither in a loss nor in a metric: as in VOC."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Split:
-    """Some images with their labels."""
+    """Some images with their labels, or with their masks."""
 
     images: NDArray[np.uint8]
     """(N, H, W, C), 0 to 255."""
-    labels: NDArray[np.int64]
-    """(N,), 0 to classes - 1."""
+    labels: Labels
+    """(N,) int64, 0 to classes - 1; or masks (N, H, W) uint8 with `IGNORED` beside these."""
 
     def __len__(self) -> int:
         """Give the number of images."""
@@ -30,7 +39,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
-    """A data set for classification: three splits of equal-sized images, whole in memory."""
+    """A data set for one task: three splits of equal-sized images, whole in memory."""
 
     name: str
     """Short name for tables."""
@@ -45,6 +54,11 @@ class ImageData:
     """Name of each label."""
     sha256: str
     """Hash of the content as loaded: shapes, pixels, labels and class names of all splits."""
+
+    @property
+    def task(self) -> Task:
+        """What a network learns from it: masks make it segmentation."""
+        return "segmentation" if self.train.labels.ndim == 3 else "classification"
 
     @property
     def num_classes(self) -> int:
@@ -103,10 +117,14 @@ def matched(data: ImageData, *, size: tuple[int, int], channels: int) -> ImageDa
 
 
 def describe(data: ImageData) -> dict[str, Any]:
-    """Give what a plan prints about the data; plain values only."""
-    counts = np.bincount(data.val.labels, minlength=data.num_classes)
+    """Give what a plan prints about the data; plain values only.
+
+    `majority_share` is of the images of val, in segmentation of their pixels that count.
+    """
+    counts = class_counts(data.val.labels)
     return {
         "name": data.name,
+        "task": data.task,
         "source": data.source,
         "train": len(data.train),
         "val": len(data.val),
@@ -118,6 +136,29 @@ def describe(data: ImageData) -> dict[str, Any]:
         "majority_share": float(counts.max() / counts.sum()),
         "sha256": data.sha256,
     }
+
+
+def class_counts(labels: Labels) -> NDArray[np.intp]:
+    """Count the images of each label (N,), or the pixels of each class of masks (N, H, W)."""
+    if labels.ndim == 1:
+        return np.bincount(labels)
+    counts = np.zeros(IGNORED + 1, dtype=np.intp)
+    # Part by part: bincount takes eight bytes a pixel.
+    for start in range(0, len(labels), 256):
+        counts += np.bincount(labels[start : start + 256].reshape(-1), minlength=IGNORED + 1)
+    return counts[:IGNORED]
+
+
+def resized_masks(masks: Labels, size: tuple[int, int]) -> Labels:
+    """Bring masks (N, H, W) to another height and width: each pixel takes its nearest one's class.
+
+    The middle of a new pixel falls into exactly one old pixel, as in Pillow's `NEAREST`.
+    """
+    rows, columns = (
+        ((2 * np.arange(new) + 1) * old) // (2 * new)
+        for old, new in zip(masks.shape[1:], size, strict=True)
+    )
+    return masks[:, rows[:, None], columns[None, :]]
 
 
 def resized(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
