@@ -204,7 +204,7 @@ def resume(
         WorkFailed: too many trials failed.
     """
     with Records.open(directory) as records, _resumable(directory):
-        plan = _unchanged_plan(records)
+        plan = unchanged_plan(records)
         history = History(records.events)
         total = budget or session_budget(records.events) or plan.settings.budget
         if total < history.spent:
@@ -297,7 +297,12 @@ def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibrat
     return applied(plan, calibration), calibration
 
 
-def _unchanged_plan(records: Records) -> Plan:
+def unchanged_plan(records: Records) -> Plan:
+    """Give the plan of an open run; its file is restored where it is gone.
+
+    Raises:
+        RunError: it was changed since the run began, or cannot be read.
+    """
     directory, header = records.directory, records.header
     if header is not None and not (directory / PLAN_NAME).exists():
         restore_plan(header["plan"], directory)
