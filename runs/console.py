@@ -20,8 +20,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from runs.method_text import disturbed_text
 from runs.ranking import block_text, kernels_text
-from runs.wording import disturbed_text, plural
+from runs.wording import main_score, missing, plural, score_text, scores_of, share
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -163,8 +164,9 @@ class Console:
     def _count(self, row: dict[str, Any]) -> None:
         if row["state"] in ("complete", "diverged"):
             self.finished += 1
-        score = row.get("accuracy")
-        if score is not None and (self.best is None or score > self.best["accuracy"]):
+        if not missing(row.get("accuracy")) and (
+            self.best is None or main_score(row)[1] > main_score(self.best)[1]
+        ):
             self.best = row
 
     def _say(self, text: str) -> None:
@@ -195,7 +197,7 @@ class Console:
             ProgressBar(total=self.total, completed=self.finished, width=30),
             Text(f"{self.finished}/{self.total}"),
             Text(self._left()),
-            Text(f"best {self.best['accuracy']:.1%}" if self.best else ""),
+            Text(f"best {_score(self.best)}" if self.best else ""),
             Text(refused, style="dim"),
         )
         # One line each: a row that wraps would make the table jump.
@@ -216,13 +218,18 @@ def row_text(row: dict[str, Any]) -> str:
     score = (
         "diverged          "
         if row["state"] == "diverged"
-        else f"{row['accuracy']:6.1%}  loss {row['val_loss']:.3f}"
+        else f"{_score(row):>6}  loss {row['val_loss']:.3f}"
     )
     costs = (
         f"{row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.1f} k"
     )
     disturbed = "  latency disturbed" if row.get("latency_disturbed") else ""
     return f"{start}{score}  {costs}  {kernels}{disturbed}"
+
+
+def _score(row: dict[str, Any]) -> str:
+    word, value = main_score(row)
+    return f"{word} {share(value)}".lstrip()
 
 
 def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
@@ -245,15 +252,15 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
         return [*lines, "No training was complete, so there is nothing to recommend."]
     row = frame[frame["id"] == facts["recommended"]].iloc[0]
     lines.append(
-        f"Recommended: {row['id']}, {row['accuracy']:.1%} of the validation images after its short "
+        f"Recommended: {row['id']}, {score_text(row, 'the validation images')} after its short "
         f"training, {row['latency_ms']:.3f} ms, {row['params']:,} parameters."
     )
     if facts["final"] is not None and facts["final"]["test_accuracy"] is not None:
         final = facts["final"]
         lines.append(
-            f"Trained on for {final['epochs']:g} epochs it has {final['test_accuracy']:.1%} of the "
-            "test images; multinomial logistic regression on the same data "
-            f"{final['baseline_test_accuracy']:.1%}."
+            f"Trained on for {final['epochs']:g} epochs it has "
+            f"{score_text(scores_of(final, 'test_'), 'the test images')}; multinomial logistic "
+            f"regression on the same data {score_text(scores_of(final, 'baseline_test_'))}."
         )
     return lines
 

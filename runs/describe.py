@@ -18,16 +18,16 @@ from evaluators.counting import Counted, count, meta_macs, num_params
 from evaluators.data import load_data
 from evaluators.latency import device_facts, measure_latency
 from evaluators.passes import Backend
+from evaluators.recipe import Recipe
 from evaluators.sparsity import sparse_cost
-from evaluators.training import Recipe
 from runs.console import plain
 from runs.history import History
 from runs.latencies import first_device
 from runs.measures import measure_with
+from runs.method_text import BACKENDS, disturbance_text
 from runs.plan import load_plan, resolved_backend, resolved_device
 from runs.ranking import block_text, kernels_text
 from runs.records import RECORD_NAME, read_events
-from runs.wording import BACKENDS, disturbance_text
 from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census

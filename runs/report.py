@@ -18,22 +18,27 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from runs.console import duration
 from runs.figures import DARK, LIGHT, NARROW, WIDE, front_svg
-from runs.ranking import Objective
-from runs.wording import (
-    WRITERS,
-    Facts,
+from runs.method_text import (
     batch_text,
     command_text,
     device_text,
     disturbed_text,
-    fixed,
     method,
+    sessions,
+)
+from runs.ranking import Objective
+from runs.wording import (
+    WRITERS,
+    Facts,
+    fixed,
+    main_score,
     milliseconds,
     missing,
     plain,
     plural,
     quantity,
-    sessions,
+    score_text,
+    scores_of,
     share,
 )
 
@@ -168,7 +173,7 @@ def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
     first = (
         f"Take network {row['id']} (kernels by stage {plain(row['kernels'])}): "
         f"{milliseconds(row['latency_ms'])} ms for {batch_text(facts)} on this device, "
-        f"{fixed(row['params'], 0)} parameters, {share(row['accuracy'])} of the validation images "
+        f"{fixed(row['params'], 0)} parameters, {score_text(row, 'the validation images')} "
         "right after the short training of the search."
     )
     return [first, _final_sentence(facts), done]
@@ -178,18 +183,18 @@ def _final_sentence(facts: Facts) -> str:
     final = facts.get("final")
     if not final:
         return "It was not trained on after the search, so what it can reach is not known."
-    reached, linear = final.get("test_accuracy"), final.get("baseline_test_accuracy")
-    baseline = f"multinomial logistic regression on the same data gets {share(linear)}"
-    if missing(reached):
+    reached, linear = scores_of(final, "test_"), scores_of(final, "baseline_test_")
+    baseline = f"multinomial logistic regression on the same data gets {score_text(linear)}"
+    if missing(reached["accuracy"]):
         return f"Its longer training diverged and left nothing to test; {baseline}."
     epochs = final.get("epochs")
     length = "longer" if missing(epochs) else f"for {plural(float(epochs), 'epoch')}"
     end = ", the last round of which diverged" if final.get("state") == "diverged" else ""
-    verdict = ""
-    if not missing(linear) and reached <= linear:
+    verdict, bar = "", main_score(linear)[1]
+    if not missing(bar) and main_score(reached)[1] <= bar:
         verdict = ", so on this data the network is not worth its cost"
     return (
-        f"Trained on {length}{end}, it gets {share(reached)} of the test images right; "
+        f"Trained on {length}{end}, it gets {score_text(reached, 'the test images')} right; "
         f"{baseline}{verdict}."
     )
 

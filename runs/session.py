@@ -26,6 +26,7 @@ from runs.history import History
 from runs.images import DataSource, decoded, lasting
 from runs.jobs import TIME_LIMIT_S
 from runs.measures import measure_with
+from runs.method_text import warm_start_text
 from runs.outputs import write_results
 from runs.plan import (
     PLAN_NAME,
@@ -42,7 +43,6 @@ from runs.prediction import prediction_text
 from runs.ranking import objectives_named
 from runs.records import RECORD_NAME, Records, read_events
 from runs.search import Search
-from runs.wording import warm_start_text
 from runs.workers import Pool
 from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture

@@ -22,8 +22,8 @@ from runs import backends as module
 from runs import session
 from runs.backends import backends_text, found_again, shapes_of, with_backends, writable
 from runs.jobs import Slots
+from runs.method_text import method
 from runs.plan import Plan, load_plan
-from runs.wording import method
 from runs.workers import Finished, Job, PoolEvent
 from search_space.census import Census
 from search_space.errors import RunError

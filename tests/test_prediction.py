@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from evaluators.latency_model import TERMS, Conditions, LatencyModel
+from runs.method_text import method
 from runs.prediction import prediction_check, prediction_text
-from runs.wording import method
 
 MODEL = LatencyModel(
     conditions=Conditions(num_classes=10, backend="onnxruntime"),

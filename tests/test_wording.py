@@ -1,42 +1,37 @@
-"""What is said of a run's latencies."""
+"""Numbers and scores in words."""
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 
-from runs.wording import disturbed_text
+from runs.ranking import OBJECTIVES
+from runs.wording import is_dense, quantity, score_text
 
 
-def frame(*, raw: list[float], disturbed: list[bool]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "latency_ms": [1.0, 2.0, 4.0],
-            "latency_raw_ms": raw,
-            "latency_disturbed": disturbed,
-        }
-    )
+def test_a_classifier_reaches_a_share_of_the_images() -> None:
+    assert score_text({"accuracy": 0.8125}, "the test images") == "81.2% of the test images"
+    assert score_text({"accuracy": 0.8125, "miou": None}) == "81.2%"
 
 
-def test_nothing_is_said_of_latencies_that_agree_with_the_clock() -> None:
-    assert disturbed_text(frame(raw=[0.95, 2.1, 4.2], disturbed=[False] * 3)) == ""
+def test_a_dense_network_reaches_an_miou_and_a_share_of_the_pixels() -> None:
+    scores = {"accuracy": 0.801, "miou": 0.312}
+    told = "an mIoU of 31.2% on the test images, with 80.1% of the pixels"
+    assert score_text(scores, "the test images") == told
+    assert score_text(scores) == "an mIoU of 31.2%, with 80.1% of the pixels"
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.75])
-def test_a_reference_that_was_measured_at_another_speed_is_told(factor: float) -> None:
-    text = disturbed_text(frame(raw=[1 / factor, 2 / factor, 4 / factor], disturbed=[False] * 3))
-
-    assert text.startswith(f"latency_ms is {factor:.2f} times what the clock showed")
-    assert "The order of the networks does not depend on it" in text
-
-
-def test_disturbed_latencies_are_counted() -> None:
-    text = disturbed_text(frame(raw=[1.0, 2.0, 4.0], disturbed=[True, False, True]))
-
-    assert text.startswith("2 latencies were measured while something else kept the machine busy")
+@pytest.mark.parametrize(
+    ("facts", "task"),
+    [
+        ({}, "classification"),
+        ({"data": {"task": "classification"}}, "classification"),
+        ({"data": {"task": "segmentation"}}, "segmentation"),
+    ],
+)
+def test_the_task_is_the_datas(facts: dict[str, dict[str, str]], task: str) -> None:
+    assert is_dense(facts) is (task == "segmentation")
 
 
-def test_a_run_without_latencies_says_nothing() -> None:
-    empty = frame(raw=[1.0, 2.0, 4.0], disturbed=[False] * 3).iloc[:0]
-
-    assert disturbed_text(empty) == ""
+@pytest.mark.parametrize("name", ["accuracy", "miou"])
+def test_scores_are_shares(name: str) -> None:
+    assert quantity(0.5, OBJECTIVES[name]) == "50.0%"
