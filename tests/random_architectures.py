@@ -23,6 +23,10 @@ def random_architecture(seed: int, *, largest: int = 12) -> Architecture:
     draw = random.Random(seed)
     block = draw.choice(list(FAMILIES))
     stages = tuple(_stage(draw, block) for _ in range(draw.randint(1, 3)))
+    hidden = random.Random(f"hidden {seed}")
+    stages = tuple(
+        replace(stage, ffn_hidden=hidden.choice([None, None, 1, 7, 13])) for stage in stages
+    )
     architecture = Architecture(
         size=(draw.randint(1, largest), draw.randint(1, largest)),
         channels=draw.choice([1, 3]),

@@ -47,14 +47,14 @@ def random_space(seed: int, *, most: int) -> DesignSpace:
     rng = random.Random(seed)
     while True:
         try:
-            space = parse_space(_document(rng))
+            space = parse_space(_document(rng, hidden=random.Random(f"hidden {seed}")))
         except SpaceError:
             continue  # No branch fits: refused, as test_yaml_io checks.
         if len(list(assignments(space, most=most))) <= most:
             return space
 
 
-def _document(rng: random.Random) -> str:
+def _document(rng: random.Random, *, hidden: random.Random) -> str:
     def axis(*values: Any, most: int = 3) -> str:
         picked = rng.sample(values, rng.randint(1, min(most, len(values))))
         texts = ", ".join(map(str, picked))
@@ -100,6 +100,11 @@ def _document(rng: random.Random) -> str:
             stray = place in places and index + 1 < len(stages) and rng.random() < 0.2
             if place == "own" or stray:
                 stage.append(f"{key}: {make()}")
+    for index, stage in enumerate(stages):
+        if hidden.random() < 0.15:
+            # 20 and 60 are what no whole ratio gives of the widths; the ratio has no effect there.
+            stage = [key for key in stage if not key.startswith("ffn_ratio: {")]
+            stages[index] = [*stage, f"ffn_hidden: {hidden.choice([16, 20, 32, 60, 64])}"]
     side, stride = rng.choice([6, 9, 16, 32]), axis(1, 2, 4, most=rng.choice([1, 1, 2]))
     if "convnext" in block or block == "slak":
         side = 32
@@ -109,6 +114,7 @@ def _document(rng: random.Random) -> str:
         f"stem: {{stride: {stride}}}",
     ]
     if block == "slak":
+        lines += [f"width_factor: {hidden.choice([1, 1.3])}"]
         lines += [f"weights_sparsity: {axis(0, 0.4, most=2)}"]
     lines += ["stages:", *(f"  - {{{', '.join(stage)}}}" for stage in stages)]
     lines += [f"{place}: {{{', '.join(found)}}}" for place, found in places.items() if found]
@@ -188,6 +194,7 @@ def _stage(words: dict[str, Any], *, block: str, side: int) -> Stage | None:
         structure=words["structure"],
         se_ratio=words["se_ratio"],
         ffn_ratio=words["ffn_ratio"],
+        ffn_hidden=None if words["ffn_hidden"] == "none" else words["ffn_hidden"],
         layer_scale=0.0 if words["layer_scale"] == "none" else words["layer_scale"],
         small_kernel=None if words["small_kernel"] == "none" else words["small_kernel"],
         dw_ratio=words["dw_ratio"],
