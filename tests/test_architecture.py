@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search_space.architecture import (
     PAPER_BRANCHES,
@@ -17,6 +19,7 @@ from search_space.architecture import (
     cropped_kernel,
     paper_branches,
 )
+from search_space.families import FAMILIES
 from search_space.yaml_io import load_architecture, load_space
 from tests.random_spaces import random_space
 
@@ -291,6 +294,88 @@ def test_kernels_of_blocks_follow_the_placement() -> None:
 def test_a_pointwise_pair_has_at_least_one_hidden_channel() -> None:
     assert Stage(depth=1, width=8, placement="S", ffn_ratio=0.01).ffn_width == 1
     assert Stage(depth=1, width=9, placement="S", ffn_ratio=3.5).ffn_width == 31
+
+
+@st.composite
+def networks_with_hidden_widths(draw: st.DrawFn) -> Architecture:
+    """Draw a network of any family whose stages name hidden widths, or leave them to the ratio."""
+    block = draw(st.sampled_from(sorted(FAMILIES)))
+    stages = tuple(
+        Stage(
+            depth=1,
+            width=draw(st.integers(1, 40)),
+            placement="S",
+            ffn_ratio=draw(st.sampled_from([0.01, 1, 1.5, 2, 3.3, 4, 4.0])),
+            ffn_hidden=draw(st.none() | st.integers(1, 170)),
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    )
+    factor = draw(st.sampled_from([1, 1.3, 0.7])) if block == "slak" else 1
+    return Architecture(
+        size=(16, 16), block=block, stem=Stem(stride=1), width_factor=factor, stages=stages
+    )
+
+
+@given(networks_with_hidden_widths())
+def test_a_hidden_width_is_kept_and_written_in_one_way(network: Architecture) -> None:
+    canonical = network.canonical
+    assert canonical.canonical == canonical
+    assert canonical.id == network.id
+    for built, written, stage in zip(
+        network.built_stages, network.stages, canonical.stages, strict=True
+    ):
+        if written.ffn_hidden is not None:
+            assert built.ffn_width == written.ffn_hidden
+        if stage.ffn_hidden is not None:
+            assert stage.ffn_ratio == 4
+            assert stage.ffn_hidden % built.width > 0
+    assert [s.ffn_width for s in canonical.built_stages] == [
+        s.ffn_width for s in network.built_stages
+    ]
+    for form in (network, canonical):
+        assert Architecture.from_json(form.to_json()) == form
+        assert [s.get("ffn_hidden") for s in form.to_dict()["stages"]] == [
+            s.ffn_hidden for s in form.stages
+        ]
+
+
+@given(networks_with_hidden_widths(), st.integers(1, 4), st.sampled_from([1, 2, 4]))
+def test_what_a_ratio_gives_has_the_id_of_the_ratio(
+    network: Architecture, whole: int, beside: float
+) -> None:
+    by_ratio = replace(
+        network,
+        stages=tuple(replace(s, ffn_ratio=whole, ffn_hidden=None) for s in network.stages),
+    )
+    named = tuple(
+        replace(stage, ffn_ratio=beside, ffn_hidden=whole * width)
+        for stage, width in zip(network.stages, network.widths, strict=True)
+    )
+    assert replace(network, stages=named).id == by_ratio.id
+    assert "ffn_hidden" not in replace(network, stages=named).canonical.to_json()
+
+
+def test_a_hidden_width_that_the_ratio_gives_leaves_the_ratio() -> None:
+    assert one_stage(ffn_ratio=2.5, ffn_hidden=20).id == one_stage(ffn_ratio=2.5).id
+    assert one_stage(ffn_ratio=2.5, ffn_hidden=21).id == one_stage(ffn_hidden=21).id
+    assert one_stage(ffn_hidden=21).id != one_stage(ffn_hidden=22).id
+
+
+def test_the_hidden_width_of_slak_is_as_built() -> None:
+    stage = Stage(depth=1, width=10, placement="S", ffn_hidden=52)
+    network = Architecture(size=(8, 8), block="slak", stem=Stem(stride=1), stages=(stage,))
+    assert network.canonical.stages[0].ffn_hidden == 52
+    wide = replace(network, width_factor=1.3)
+    assert wide.widths == (13,)
+    assert wide.built_stages[0].ffn_width == 52
+    assert wide.canonical.stages[0].ffn_hidden is None  # 4 x 13
+
+
+def test_the_head_tells_the_task() -> None:
+    assert GOLDEN.task == "classification"
+    assert replace(GOLDEN, head="norm_pool").task == "classification"
+    assert replace(GOLDEN, head="dense").task == "segmentation"
+    assert replace(GOLDEN, head="dense").id != GOLDEN.id
 
 
 def test_to_dict_holds_plain_values_and_only_keys_that_act() -> None:

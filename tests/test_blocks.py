@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from builders.backends import AUTO
@@ -13,10 +17,13 @@ from builders.depthwise import DepthwiseConv
 from builders.feed_forward import NormedMlp, ResponseNorm
 from builders.kernels import DilatedReparam
 from builders.layers import DropPath, NormedConv
+from builders.network import build_network, merge_network
 from builders.response import respond
 from builders.structures import STRUCTURES, SqueezeExcite
-from search_space.architecture import Branches, Stage, paper_branches
+from evaluators.cost import cost
+from search_space.architecture import Architecture, Branches, Stage, Stem, paper_branches
 from search_space.errors import SpaceError
+from search_space.families import FAMILIES
 from tests.random_architectures import randomise
 
 
@@ -222,3 +229,53 @@ def test_the_cost_of_a_block_is_what_paper_and_pencil_give(
     part = BLOCKS["unireplknet"].cost(_stage(structure=structure), 13, 100)
 
     assert (part.params_merged, part.macs_merged) == (params, macs)
+
+
+@pytest.mark.parametrize("block", sorted(BLOCKS))
+@settings(max_examples=20)
+@given(
+    width=st.integers(1, 12),
+    hidden=st.integers(0, 20).map(lambda half: 2 * half + 1),
+    kernel=st.sampled_from([3, 7, 13]),
+    factor=st.sampled_from([1, 1.3]),
+)
+def test_a_hidden_width_is_built_and_counted(
+    block: str, width: int, hidden: int, kernel: int, factor: float
+) -> None:
+    family = FAMILIES[block]
+    stage = Stage(
+        depth=1,
+        width=width,
+        kernel=kernel,
+        placement="L",
+        dilations=paper_branches(kernel) if block == "unireplknet" else (),
+        small_kernel=5 if block == "replknet" and kernel > 3 else None,
+        strip=5 if block == "slak" and kernel > 3 else None,
+        layer_scale=0.0 if block == "replknet" else 1e-6,
+        ffn_hidden=hidden,
+    )
+    architecture = Architecture(
+        size=(16, 16),
+        block=block,
+        stem=Stem(kind=family.stem, stride=1),
+        transition=family.transition,
+        head=family.head,
+        width_factor=factor if block == "slak" else 1,
+        stages=(stage,),
+    )
+    counted = cost(architecture, 3)
+    with torch.device("meta"):
+        network = build_network(architecture, 3)
+        assert _num_params(network) == counted.params_train
+        assert _num_params(merge_network(network)) == counted.params_inference
+    assert any(
+        parameter.shape[0] == hidden and parameter.dim() > 1 for parameter in network.parameters()
+    )
+    pair = counted.macs_inference - cost(_one_wider(architecture), 3).macs_inference
+    assert pair == -2 * architecture.widths[0] * 16 * 16
+
+
+def _one_wider(architecture: Architecture) -> Architecture:
+    (stage,) = architecture.stages
+    assert stage.ffn_hidden is not None
+    return replace(architecture, stages=(replace(stage, ffn_hidden=stage.ffn_hidden + 1),))

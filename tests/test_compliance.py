@@ -151,6 +151,15 @@ def test_s3_of_a_head_that_reads_all_stages_wants_a_small_first_kernel() -> None
     assert compliance(network, head="all").s3 == pytest.approx((3 / 13) ** 0.5)
 
 
+def test_without_a_head_the_task_decides_which_stages_are_read() -> None:
+    for network in (REPLKNET_31B, T):
+        dense = replace(network, head="dense")
+        assert compliance(network) == compliance(network, head="last")
+        assert compliance(dense) == compliance(network, head="all")
+        assert compliance(dense, head="last") == compliance(network)
+    assert compliance(replace(REPLKNET_31B, head="dense")) != compliance(REPLKNET_31B)
+
+
 def test_s4_counts_three_by_threes_beyond_the_depth_that_saturates_a_small_map() -> None:
     # Map of 8, K = 13: N = 3, so four blocks suffice and two of six were added, one of them small.
     network = small(2, stage(1, 3, "S"), stage(6, 13, "LLLLLS"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from search_space.families import (
+    CLASSIFIERS,
     FAMILIES,
-    HEAD_KINDS,
     STEM_KINDS,
     TRANSITION_KINDS,
     stage_maps,
@@ -21,7 +21,7 @@ def test_a_family_names_known_parts_and_keys(name: str) -> None:
     family = FAMILIES[name]
     assert family.stem in STEM_KINDS
     assert family.transition in TRANSITION_KINDS
-    assert family.head in HEAD_KINDS
+    assert family.head in CLASSIFIERS
     assert family.stage_keys <= set(STAGE_KEYS)
     assert family.network_keys <= set(NETWORK_KEYS)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from search_space.architecture import Architecture
@@ -160,3 +162,28 @@ def test_shared_axes_take_what_is_nearest_over_all_stages() -> None:
     assert [s.kernel for s in nearest("unireplknet_t", text, 128).stages] == [13, 13, 13]
     name = "unireplknet_ablation_kernel_3_3_13_13"
     assert [s.kernel for s in nearest(name, text, 128).stages] == [3, 3, 3]
+
+
+def test_every_network_takes_the_dense_head() -> None:
+    space = parse_space(MIXED).bound(size=(32, 32), channels=3)
+    plain = Projection(space, list(NETWORKS.values()))
+    dense = Projection(space.for_task("segmentation"), list(NETWORKS.values()))
+    assert len(dense.networks) == len(plain.networks)
+    for network in dense.networks:
+        found = dense.nearest(network)
+        assert found == replace(plain.nearest(network), head="dense")
+    assert dense.misfit(NETWORKS["convnext_t"]) == "block convnext"
+
+
+def test_hidden_widths_are_kept_by_the_space_and_compared_by_their_ratio() -> None:
+    own = MIXED.replace("kernel: {choice: [3, 7, 31]}", "kernel: 3, ffn_hidden: 50")
+    own = own.replace("shared:", "shared:\n  ffn_ratio: {choice: [1, 2, 4]}")
+    made = projection(own)
+    network = NETWORKS["unireplknet_t"]
+    assert made.nearest(network).stages[0].ffn_width == 50
+    assert made.nearest(network).stages[1].ffn_ratio == 4
+    narrow = tuple(replace(s, ffn_hidden=2 * s.width - 1) for s in network.stages)
+    found = made.nearest(replace(network, stages=narrow))
+    assert found.stages[0].ffn_width == 50
+    assert found.stages[1].ffn_ratio == 2
+    assert made.plan.space.contains(found)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -9,8 +10,55 @@ import pytest
 from evaluators.cost import cost
 from runs.published import published_facts_json, published_page, published_rows
 from search_space.published import Published, published_facts, published_networks
+from search_space.yaml_io import load_architecture
 
 NETWORKS = {network.name: network for network in published_networks()}
+
+# Records of runs are keyed by these: they never change.
+IDS = {
+    "convnext_b": "85c707cf5e87",
+    "convnext_l": "0a3d8bc74531",
+    "convnext_s": "c4e359759bda",
+    "convnext_t": "053fdcd170d1",
+    "convnext_xl": "cedd655db270",
+    "replknet_31b": "388f3f152647",
+    "replknet_31l": "796bc573cdd5",
+    "replknet_b_13": "864ea85e9dbe",
+    "replknet_b_25": "a2642e490ca7",
+    "replknet_b_3": "8369acbadf1d",
+    "replknet_b_31": "388f3f152647",
+    "replknet_b_7": "5c773202d7fa",
+    "replknet_xl": "96cfe1ee3e38",
+    "slak_b": "8064505af2d8",
+    "slak_s": "50071a8fbd1b",
+    "slak_t": "b30b8e65c117",
+    "unireplknet_a": "f826c9aa0207",
+    "unireplknet_ablation_bottleneck": "e8476f788a90",
+    "unireplknet_ablation_depth_l": "f7519676b424",
+    "unireplknet_ablation_depth_ls": "fa289b1ca8a4",
+    "unireplknet_ablation_depth_lss": "873ab51ec73e",
+    "unireplknet_ablation_depthwise": "4408042d54ed",
+    "unireplknet_ablation_kernel_13_13_13_13": "7b3f7990f109",
+    "unireplknet_ablation_kernel_3_11_11_11": "ffb49e47269a",
+    "unireplknet_ablation_kernel_3_13_13_3": "20cdb588e7dc",
+    "unireplknet_ablation_kernel_3_13_3_13": "92f6ba75adfc",
+    "unireplknet_ablation_kernel_3_15_15_15": "45af600b2670",
+    "unireplknet_ablation_kernel_3_3_13_13": "8e14436ee4cb",
+    "unireplknet_ablation_none": "7165445fb022",
+    "unireplknet_ablation_pointwise": "598026d1f127",
+    "unireplknet_ablation_reparam_kernels": "618bbae5c00a",
+    "unireplknet_ablation_reparam_none": "4f7b6c825a93",
+    "unireplknet_ablation_reparam_sizes": "ccde1760c7b9",
+    "unireplknet_ablation_se": "d2a61bb38ff5",
+    "unireplknet_b": "3366e32c05f4",
+    "unireplknet_f": "2818afede4ad",
+    "unireplknet_l": "5249a7a82046",
+    "unireplknet_n": "2bc4ffbc8fa3",
+    "unireplknet_p": "19d7a38997d1",
+    "unireplknet_s": "873ab51ec73e",
+    "unireplknet_t": "84b7f40aaa43",
+    "unireplknet_xl": "4bd13eb9fe27",
+}
 
 ABLATIONS = (
     *("none", "bottleneck", "pointwise", "depthwise", "se"),
@@ -177,3 +225,12 @@ def test_the_table_as_json_keeps_computed_and_published_figures_apart() -> None:
         "macs": 47.2e9,
         "second_hand": False,
     }
+
+
+def test_the_id_and_the_json_of_every_published_network_are_frozen() -> None:
+    networks = {name: load_architecture(name) for name in IDS}
+    assert {name: network.id for name, network in networks.items()} == IDS
+    assert set(NETWORKS) <= set(IDS)
+    texts = [network.to_json() + network.canonical.to_json() for network in networks.values()]
+    digest = hashlib.sha256("".join(texts).encode()).hexdigest()
+    assert digest == "039897d2616e7ce6dc8ca461ed3304a0dced5d316c679cc735c57e0107f7360b"

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 
 from search_space.architecture import cropped_kernel
 from search_space.axes import text_key
@@ -478,3 +479,58 @@ def test_constraints_are_closed_intervals(
 ) -> None:
     constraint = Constraint(name="params", low=low, high=high, where="a.yaml:1: constraints.params")
     assert constraint.met_by(value) is met
+
+
+ONE_STAGE = "stages: [{depth: 1, width: 8, kernel: 3}]\n"
+
+
+@pytest.mark.parametrize("block", ["unireplknet", "{choice: [replknet, convnext]}"])
+def test_a_space_for_segmentation_has_the_dense_head_and_reads_back(block: str) -> None:
+    plain = space_of("{depth: {choice: [1, 2]}, width: 8, kernel: 3}", more=f"block: {block}")
+    space = plain.for_task("segmentation")
+    assert {network.head for network in space.census.all()} == {"dense"}
+    assert {network.task for network in space.census.all()} == {"segmentation"}
+    assert space.count() == plain.count()
+    assert plain.for_task("classification") is plain
+    assert "head" not in plain.document
+    again = parse_space(yaml.safe_dump(dict(space.document)))
+    assert [network.id for network in again.census.all()] == [a.id for a in space.census.all()]
+    assert again.for_task("segmentation") is again
+
+
+@pytest.mark.parametrize(
+    ("head", "task", "said"),
+    [
+        ("pool_norm", "segmentation", "dense for segmentation, which labels every pixel, got pool"),
+        (
+            "{choice: [dense, pool_norm]}",
+            "segmentation",
+            "dense for segmentation, which labels every pixel, got {choice: [dense, pool_norm]}; "
+            "remove it or write 'head: dense'",
+        ),
+        (
+            "dense",
+            "classification",
+            "pool_norm or norm_pool for classification, got dense; remove it or use "
+            "'--task segmentation'",
+        ),
+        (
+            "{choice: [norm_pool, dense]}",
+            "classification",
+            "pool_norm or norm_pool for classification, got {choice: [norm_pool, dense]}; remove",
+        ),
+    ],
+)
+def test_a_head_of_another_task_is_refused_with_its_line(head: str, task: str, said: str) -> None:
+    space = parse_space(f"{ONE_STAGE}head: {head}")
+    with pytest.raises(SpaceError) as error:
+        space.for_task(task)
+    assert str(error.value).startswith(f"space.yaml:2: head: must be {said}")
+
+
+def test_the_space_of_a_task_without_dense_head_is_refused_by_its_first_line() -> None:
+    space = parse_space(ONE_STAGE).for_task("segmentation")
+    with pytest.raises(SpaceError, match=r"^space.yaml:1: head: must be pool_norm or norm_pool"):
+        space.for_task("classification")
+    with pytest.raises(SpaceError, match=r"^task: must be one of: classification, segmentation, "):
+        space.for_task("detection")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -349,6 +351,30 @@ MALFORMED: dict[str, tuple[str, str]] = {
         f"stages: [{STAGE}]\nshared: {{layer_scale: off}}",
         "2: shared.layer_scale: must be none or a number, got 'off'",
     ),
+    "axis of hidden widths": (
+        "stages:\n  - {depth: 1, width: 8, kernel: 3, ffn_hidden: {choice: [30, 37]}}",
+        "2: stages[0].ffn_hidden: must be one value, not an axis, got {'choice': [30, 37]}; "
+        "for several widths write ffn_ratio: {choice: [...]}",
+    ),
+    "range of hidden widths for all": (
+        f"stages: [{STAGE}]\nshared: {{ffn_hidden: {{int: [30, 37]}}}}",
+        "2: shared.ffn_hidden: must be one value, not an axis, got {'int': [30, 37]}; for",
+    ),
+    "axis of ratios beside a hidden width": (
+        "stages:\n  - depth: 1\n    width: 8\n    kernel: 3\n    ffn_hidden: 37\n"
+        "    ffn_ratio: {choice: [2, 4]}",
+        "6: stages[0].ffn_ratio: must be one value or be left out beside ffn_hidden, got "
+        "{choice: [2, 4]}, which has no effect there; remove one",
+    ),
+    "ratios for all beside hidden widths for all": (
+        f"stages: [{STAGE}]\nevery_stage:\n  ffn_hidden: 37\n  ffn_ratio: {{choice: [2, 4]}}",
+        "4: every_stage.ffn_ratio: has no effect beside ffn_hidden; remove one",
+    ),
+    "shared ratios beside hidden widths": (
+        f"stages: [{STAGE}]\nevery_stage: {{ffn_hidden: 37}}\n"
+        "shared: {ffn_ratio: {choice: [2, 4]}}",
+        "3: shared.ffn_ratio: has no effect, every stage has its own; remove one",
+    ),
     "default written out": (
         f"head: default\nstages: [{STAGE}]",
         "1: head: must be one of: pool_norm, norm_pool, dense, got 'default'",
@@ -479,6 +505,63 @@ def test_a_dumped_network_is_read_back_by_both_readers(tmp_path: Path, seed: int
         space = load_space(path)
         assert (space.name, space.count()) == ("best", 1)
         assert next(space.census.all()).id == network.id
+
+
+@given(
+    hidden=st.lists(st.none() | st.integers(1, 200), min_size=1, max_size=3),
+    ratio=st.sampled_from([0.5, 2, 2.5, 4]),
+    block=st.sampled_from(["unireplknet", "replknet", "slak", "convnext"]),
+    factor=st.sampled_from([1, 1.3]),
+)
+def test_a_hidden_width_goes_through_yaml(
+    hidden: list[int | None], ratio: float, block: str, factor: float
+) -> None:
+    stages = tuple(
+        Stage(depth=1, width=10 * n, placement="S", ffn_ratio=ratio, ffn_hidden=h)
+        for n, h in enumerate(hidden, start=1)
+    )
+    network = Architecture(
+        size=(16, 16),
+        block=block,
+        stem=Stem(kind="patchify", stride=2),
+        transition="convnext",
+        width_factor=factor if block == "slak" else 1,
+        stages=stages,
+    )
+    text = dump_architecture(network, name="a")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.yaml"
+        path.write_text(text)
+        assert load_architecture(path) == network
+        space = load_space(path)
+    (only,) = space.census.all()
+    assert only == network.canonical
+    assert space.contains(network)
+    assert space.answers(network) == {}
+    assert space.neighbours(network) == []
+
+
+def test_beside_a_hidden_width_the_ratio_of_other_stages_is_no_axis() -> None:
+    row = "{depth: 1, width: {choice: [24, 48]}, kernel: 3%s}"
+    text = f"""\
+input: {{channels: 1, size: 28}}
+stages: [{row % ", ffn_hidden: 96"}, {row % ""}]
+shared: {{ffn_ratio: {{choice: [2, 4]}}}}
+"""
+    space = parse_space(text)
+    networks = list(space.census.all())
+    assert space.count() == len({network.id for network in networks}) == 2 * 2 * 2
+    for network in networks:
+        assert network == network.canonical
+        assert network.stages[0].ffn_width == 96
+        assert set(space.answers(network)) == {
+            "stages[0].width",
+            "stages[1].width",
+            "shared.ffn_ratio",
+        }
+        assert len(space.neighbours(network)) == 3
+    stage = replace(networks[0].stages[0], ffn_hidden=97)
+    assert not space.contains(replace(networks[0], stages=(stage, networks[0].stages[1])))
 
 
 def test_a_dumped_network_as_written_keeps_its_dead_taps(tmp_path: Path) -> None:
