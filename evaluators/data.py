@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluators import scenes
+from evaluators import mri, scenes
+from evaluators.archives import read_archive
 from evaluators.assembling import Arrays, assemble
 from evaluators.folders import read_folder
-from evaluators.images import SPLITS, ImageData, Split, Task, describe, matched
+from evaluators.images import ImageData, Split, Task, describe, matched
+from evaluators.pairs import holds_pairs, read_pairs
 from search_space.errors import DataError, nearest
 
 __all__ = ["DEFAULT", "ImageData", "Split", "describe", "load_data", "matched"]
@@ -46,11 +44,13 @@ TORCHVISION = {
 }
 """Class in `torchvision.datasets` of each name, written without `-` and `_`."""
 
-NPZ_KEYS = {
-    "MedMNIST": {split: (f"{split}_images", f"{split}_labels") for split in SPLITS},
-    "Keras": {split: (f"x_{split}", f"y_{split}") for split in SPLITS},
+HOLDS: dict[str, Task] = {
+    DEFAULT: "classification",
+    **dict.fromkeys(TORCHVISION, "classification"),
+    scenes.NAME: "segmentation",
+    mri.NAME: "segmentation",
 }
-"""Names of the image and label arrays of each split, by the data sets that use them."""
+"""What the known names serve."""
 
 
 def load_data(
@@ -61,70 +61,110 @@ def load_data(
     root: Path | None = None,
     seed: int = 0,
 ) -> ImageData:
-    """Read a data set for classification, whole, into memory.
+    """Read a data set, whole, into memory.
 
     Args:
-        source: None or `fashion_mnist_12k` for the shipped set; a name in `TORCHVISION`; a folder
-            `{train,val,test}/<class>/<image>` or `<class>/<image>`; or an `.npz` file with the
-            arrays of MedMNIST or Keras. A known name wins over a folder called like it: write
+        source: None for the shipped set of the task; `fashion_mnist_12k`, `scenes`, `mri` or a name
+            in `TORCHVISION`; a folder `{train,val,test}/<class>/<image>` or `<class>/<image>`, or
+            one with `images` and `masks`; or an `.npz` file with the arrays of MedMNIST or Keras,
+            or `*_images` and `*_masks`. A known name wins over a folder called like it: write
             `./cifar10`.
-        task: what the data must serve; None takes what the source holds.
-        resize: height and width to bring every image to (bilinear); None never resizes.
-        root: folder that keeps what torchvision downloads; needed for its sets only.
+        task: what the data must serve; None takes what the source holds, of both the labels.
+        resize: height and width to bring every image to (bilinear), masks by nearest neighbour;
+            None never resizes.
+        root: folder that keeps what torchvision downloads, and the first place where the files of
+            `mri` are looked for; torchvision's sets need it.
         seed: of the splits that are cut from train where the source has none.
 
     Raises:
-        DataError: where the source is not there, or is not a data set as `assemble` checks it.
+        DataError: where the source is not there, does not serve the task, or is not a data set as
+            `assemble` checks it.
     """
     if resize is not None and min(resize) < 1:
         raise DataError(f"resize: must be two sides of at least 1 pixel, got {resize}; write 32x32")
     if source is None:
         source = scenes.NAME if task == "segmentation" else DEFAULT
-    if _plain(source) == scenes.NAME:
-        return _load_scenes(resize=resize)
-    if _plain(source) == _plain(DEFAULT):
+    name = known(source)
+    if name is None:
+        try:
+            return _load_path(source, task=task, resize=resize, seed=seed)
+        except OSError as error:
+            raise DataError(
+                f"{source}: must be readable, got: {error.strerror or error}; check the path"
+            ) from error
+    _require_task(source, HOLDS[name], task)
+    if name == DEFAULT:
         return _load_shipped(resize=resize, seed=seed)
-    if _plain(source) in TORCHVISION and os.sep not in source:
-        return _load_torchvision(_plain(source), resize=resize, root=root, seed=seed)
-    try:
-        return _load_path(source, resize=resize, seed=seed)
-    except OSError as error:
-        raise DataError(
-            f"{source}: must be readable, got: {error.strerror or error}; check the path"
-        ) from error
+    if name == scenes.NAME:
+        return _load_scenes(resize=resize)
+    if name == mri.NAME:
+        return _load_mri(resize=resize, root=root)
+    return _load_torchvision(name, resize=resize, root=root, seed=seed)
 
 
-def _load_path(source: str, *, resize: tuple[int, int] | None, seed: int) -> ImageData:
+def known(source: str) -> str | None:
+    """Give the name in `HOLDS` that a source spells, with any case, `-` and `_`; None: no name."""
+
+    def plain(name: str) -> str:
+        return name.lower().replace("_", "").replace("-", "")
+
+    return next((name for name in HOLDS if plain(name) == plain(source)), None)
+
+
+def _require_task(source: str, found: Task, task: Task | None) -> None:
+    if task in (None, found):
+        return
+    needed, got, advice = {
+        "segmentation": ("masks", "one label an image", "scenes, mri, images with masks"),
+        "classification": ("one label an image", "masks", "a folder of images a class"),
+    }[task or found]
+    raise DataError(
+        f"{source}: must hold {needed} for {task}, got {got}; "
+        f"name other data ({advice}), or leave the task out"
+    )
+
+
+def _load_path(
+    source: str, *, task: Task | None, resize: tuple[int, int] | None, seed: int
+) -> ImageData:
     path = Path(source).expanduser()
     if source.strip() and path.is_dir():
-        arrays, names = read_folder(path, resize=resize)
+        found: Task = "segmentation" if holds_pairs(path) else "classification"
+        _require_task(source, found, task)
+        names: tuple[str, ...] = ()
+        if found == "segmentation":
+            arrays = read_pairs(path, resize=resize)
+        else:
+            arrays, names = read_folder(path, resize=resize)
         return assemble(
             arrays,
             name=path.resolve().name,
             source=f"folder {path}",
             seed=seed,
+            task=found,
             class_names=dict(enumerate(names)),
         )
     if path.is_file():
-        arrays, style = _npz_arrays(path)
+        arrays, style = read_archive(path, task)
         return assemble(
-            arrays, name=path.stem, source=f"{path} ({style} keys)", seed=seed, resize=resize
+            arrays,
+            name=path.stem,
+            source=f"{path} ({style.name} keys)",
+            seed=seed,
+            task=style.task,
+            resize=resize,
         )
-    hint = nearest(source, [DEFAULT, *TORCHVISION])
+    hint = nearest(source, list(HOLDS))
     raise DataError(
         f"{source!r}: must be a folder of images, an .npz file or a known name, got none of these; "
         f"check the path, or as a name: {hint}"
     )
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
-
-
 def _load_shipped(*, resize: tuple[int, int] | None, seed: int) -> ImageData:
     home = resources.files("evaluators") / "assets" / f"{DEFAULT}.npz"
     with resources.as_file(home) as path:
-        arrays, _ = _npz_arrays(path)
+        arrays, _ = read_archive(path, "classification")
     return assemble(
         arrays,
         name=DEFAULT,
@@ -147,68 +187,16 @@ def _load_scenes(*, resize: tuple[int, int] | None) -> ImageData:
     )
 
 
-# ---------------------------------------------------------------------------- .npz
-
-
-def _npz_arrays(path: Path) -> tuple[dict[str, Arrays], str]:
-    try:
-        # Opened here, since numpy leaves a file open that it cannot read.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(
-                    f"{path}: must be an .npz archive, got a single array; use `np.savez`"
-                )
-            with archive:
-                return _read_archive(path, archive)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy says "pickled" of whatever is not a zip archive; that would lead the reader astray.
-        raise DataError(
-            f"{path}: must be a whole .npz archive, got a file that cannot be read as one; "
-            "copy or save it again"
-        ) from error
-
-
-def _read_archive(path: Path, archive: Any) -> tuple[dict[str, Arrays], str]:
-    style = next((s for s, keys in NPZ_KEYS.items() if keys["train"][0] in archive.files), "")
-    if not style:
-        needed = " or ".join(", ".join(keys["train"]) for keys in NPZ_KEYS.values())
-        raise DataError(
-            f"{path}: must hold {needed} (and the same of val and test where they exist), "
-            f"got {', '.join(archive.files) or 'no array'}; rename the arrays"
-        )
-    arrays = {}
-    for split, keys in NPZ_KEYS[style].items():
-        there = [key for key in keys if key in archive.files]
-        if not there and split != "train":
-            continue
-        if len(there) < len(keys):
-            missing = next(key for key in keys if key not in there)
-            raise DataError(
-                f"{path}: must hold {' and '.join(keys)}, got {', '.join(archive.files)}; "
-                f"add {missing}"
-            )
-        images, labels = (_read_array(path, archive, key) for key in keys)
-        where = [f"{path}: {key}" for key in keys]
-        arrays[split] = Arrays(
-            images=images, labels=labels, images_where=where[0], labels_where=where[1]
-        )
-    return arrays, style
-
-
-def _read_array(path: Path, archive: Any, key: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = archive[key]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path}: {key}: must be an array of numbers, got Python objects, which are never "
-                "read because they can run code; make one array of equal-sized images"
-            ) from error
-        raise DataError(
-            f"{path}: {key}: must be whole, got a damaged array; copy or save the file again"
-        ) from error
-    return array
+def _load_mri(*, resize: tuple[int, int] | None, root: Path | None) -> ImageData:
+    return assemble(
+        mri.read(root),
+        name=mri.NAME,
+        source=mri.SOURCE,
+        seed=0,
+        task="segmentation",
+        class_names=dict(enumerate(mri.CLASSES)),
+        resize=resize,
+    )
 
 
 # ---------------------------------------------------------------------------- torchvision

@@ -61,12 +61,12 @@ def read_folder(
                 f"{parts[split] / unknown[0]}: every class must also be in train, got one that is "
                 "not; add it to train or remove it"
             )
-    mode = _common_mode([file for part in listing.values() for file in _flat(part)])
+    mode = common_mode([file for part in listing.values() for file in _flat(part)])
     arrays = {}
     for split, classes in listing.items():
         labels = [names.index(name) for name, files in classes.items() for _ in files]
         arrays[split] = Arrays(
-            images=_read_images(_flat(classes), mode=mode, resize=resize),
+            images=read_images(_flat(classes), mode=mode, resize=resize),
             labels=np.array(labels, dtype=np.int64),
             images_where=str(parts[split]),
             labels_where=str(parts[split]),
@@ -103,10 +103,15 @@ def _flat(classes: Listing) -> list[Path]:
     return [file for files in classes.values() for file in files]
 
 
-def _common_mode(files: Iterable[Path]) -> str:
+def common_mode(files: Iterable[Path]) -> str:
+    """Give Pillow's mode that all files are read in: "L" where all are grey, else "RGB".
+
+    Raises:
+        DataError: for an image of more than 8 bits a channel.
+    """
     common = "L"
     for file in files:
-        with _opened(file) as image:
+        with opened(file) as image:
             mode = image.mode
         if mode.startswith(("I", "F")):
             raise DataError(
@@ -118,9 +123,14 @@ def _common_mode(files: Iterable[Path]) -> str:
     return common
 
 
-def _read_images(
+def read_images(
     files: Sequence[Path], *, mode: str, resize: tuple[int, int] | None
 ) -> NDArray[np.uint8]:
+    """Read images of one size, or brought to one, as (N, H, W, C).
+
+    Raises:
+        DataError: for damaged files, different sizes, or more than memory may take.
+    """
     whole: NDArray[np.uint8] | None = None
     for index, file in enumerate(files):
         pixels = _read_image(file, mode=mode)
@@ -146,18 +156,31 @@ def _read_images(
 
 
 def _read_image(file: Path, *, mode: str) -> NDArray[np.uint8]:
-    with _opened(file) as image:
-        try:
-            pixels = np.asarray(image.convert(mode), dtype=np.uint8)
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise DataError(
-                f"{file}: must be a whole image, got one that cannot be decoded ({error}); "
-                "replace it"
-            ) from error
+    with opened(file) as image:
+        pixels = decoded(file, image, mode=mode)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _opened(file: Path) -> Image.Image:
+def decoded(file: Path, image: Image.Image, *, mode: str | None = None) -> NDArray[np.uint8]:
+    """Give the values of an opened image, converted to a mode; None keeps its own.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        return np.asarray(image if mode is None else image.convert(mode), dtype=np.uint8)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(
+            f"{file}: must be a whole image, got one that cannot be decoded ({error}); replace it"
+        ) from error
+
+
+def opened(file: Path) -> Image.Image:
+    """Open an image file without decoding it.
+
+    Raises:
+        DataError: Pillow cannot read it.
+    """
     try:
         return Image.open(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

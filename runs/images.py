@@ -8,7 +8,6 @@ set, and instead of minutes for a folder of JPEGs.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluators.data import DEFAULT, TORCHVISION, load_data, matched
-from evaluators.images import SPLITS, ImageData, Split
+from evaluators.data import known, load_data, matched
+from evaluators.images import SPLITS, ImageData, Split, Task
 from search_space.errors import DataError, RunError
 
 COPY_NAME = ".images"
@@ -39,6 +38,8 @@ class DataSource:
     channels: int
     sha256: str
     """Hash of the images that the run began with, before any channel is repeated."""
+    task: Task | None = None
+    """What the data must serve, as asked for; None takes what the source holds."""
     copy: str | None = None
     """Folder of a decoded copy; None reads the source."""
 
@@ -53,7 +54,7 @@ class DataSource:
 
     def _original(self) -> ImageData:
         root = Path(self.root) if self.root else None
-        data = load_data(self.source, resize=self.resize, root=root)
+        data = load_data(self.source, task=self.task, resize=self.resize, root=root)
         if data.sha256 != self.sha256:
             raise DataError(
                 f"{self.source or data.name}: must hold the images that the run began with "
@@ -82,8 +83,7 @@ class DataSource:
 
 def lasting(source: str | None) -> str | None:
     """Give a source that means the same from any folder: paths become absolute, names stay."""
-    names = {re.sub("[-_]", "", name) for name in (DEFAULT, *TORCHVISION)}
-    if source is None or re.sub("[-_]", "", source.lower()) in names:
+    if source is None or known(source):
         return source
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
@@ -140,7 +140,7 @@ def read_copy(folder: Path) -> ImageData:
                 np.load(folder / f"{name}_{part}.npy", mmap_mode="c", allow_pickle=False)
                 for part in ("images", "labels")
             )
-            splits[name] = Split(images=images, labels=np.array(labels))
+            splits[name] = Split(images=images, labels=labels)
         words = json.loads((folder / "words.json").read_text(encoding="ascii"))
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
