@@ -1,8 +1,9 @@
 """Contrasts of matched blocks and their tests, over any leading axes.
 
 The unit is the context: each block gives one contrast per guideline, and every statistic runs
-over the blocks of one study. Arrays are (..., blocks, 4), the last axis guidelines 1 to 4; NaN marks a block that says nothing about a guideline. One study has no leading axis,
-the simulations that prove the error rates have thousands.
+over the blocks of one study. Arrays are (..., blocks, 4), the last axis guidelines 1 to 4; NaN
+marks a block that says nothing about a guideline. One study has no leading axis, the simulations
+that prove the error rates have thousands.
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ Floats = NDArray[np.float64]
 
 G3, G4 = 2, 3
 """Places of the two guidelines that are not plain superiority."""
-
-CONTRADICTS, OPEN, SUPPORTS, EQUIVALENT, DISAGREES = -1, 0, 1, 2, 3
-"""What a look finds: `settle`."""
 
 CONFIDENCE = 0.95
 DIGITS = 9
@@ -71,9 +69,21 @@ class Contrasts:
     macs: Floats
     """Relative change."""
 
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return int(self.score.shape[-2])
+
     def first(self, blocks: int) -> Contrasts:
         """Give the contrasts of the first blocks only."""
         return Contrasts(**{f.name: getattr(self, f.name)[..., :blocks, :] for f in fields(self)})
+
+    def until(self, stop: NDArray[np.int64]) -> Contrasts:
+        """Leave out what each guideline (..., 4) measured after its first `stop` blocks."""
+        kept = np.arange(self.blocks)[:, None] < stop[..., None, :]
+        return Contrasts(
+            **{f.name: np.where(kept, getattr(self, f.name), np.nan) for f in fields(self)}
+        )
 
 
 def block_contrasts(
@@ -185,6 +195,8 @@ class Assessment:
     """The four hypotheses tested on the same blocks; every array is (..., 4)."""
 
     score: Estimate
+    up: NDArray[np.int64]
+    """Blocks whose contrast of the score is above 0."""
     loss: Estimate
     latency: Estimate
     p: Floats
@@ -225,6 +237,7 @@ def assess(contrasts: Contrasts, *, margin: float, practical: float) -> Assessme
     equivalent[..., G4] &= ~(latency.high[..., G4] < 0)
     return Assessment(
         score=score,
+        up=(contrasts.score > 0).sum(axis=-2),
         loss=loss,
         latency=latency,
         p=np.where(score.blocks > 1, p, np.nan),
@@ -232,13 +245,3 @@ def assess(contrasts: Contrasts, *, margin: float, practical: float) -> Assessme
         agrees=agrees,
         equivalent=equivalent,
     )
-
-
-def settle(found: Assessment, significant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Give SUPPORTS, CONTRADICTS, EQUIVALENT, DISAGREES or OPEN for each guideline, (..., 4).
-
-    A significant effect goes before equivalence, and does not count where the cross-entropy
-    disagrees.
-    """
-    shown = np.where(found.agrees, found.direction, DISAGREES)
-    return np.where(significant, shown, np.where(found.equivalent, EQUIVALENT, OPEN))

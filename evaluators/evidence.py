@@ -9,107 +9,64 @@ space and the task can test form the family whose error rate is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import product
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from evaluators.contrasts import (
-    CONTRADICTS,
-    DISAGREES,
-    EQUIVALENT,
+    CONFIDENCE,
     G3,
     G4,
-    OPEN,
-    SUPPORTS,
     Assessment,
     Contrasts,
     Estimate,
     Floats,
-    assess,
     block_contrasts,
     estimate,
-    holm,
-    settle,
+)
+from evaluators.decisions import (
+    CONTRADICTS,
+    DISAGREES,
+    EQUIVALENT,
+    OPEN,
+    SUPPORTS,
+    Decision,
+    adjusted,
+    decide,
 )
 from evaluators.power import detectable_effect
+from evaluators.protocol import GUIDELINES, BlockResult, Protocol, block_levels
 
-GUIDELINES = ("g1", "g2", "g3", "g4")
+__all__ = [
+    "GUIDELINES",
+    "RECHECK_BLOCKS",
+    "BlockResult",
+    "Protocol",
+    "Sanity",
+    "Verdict",
+    "block_levels",
+    "decided",
+    "judge",
+    "sanity",
+]
 
 SUPPORTED = "supported"
 CONTRADICTED = "contradicted"
-NO_EFFECT = "no practical effect"
 UNDECIDED = "undecided"
 NOT_TESTABLE = "not testable"
+WORDS = {
+    SUPPORTS: SUPPORTED,
+    CONTRADICTS: CONTRADICTED,
+    EQUIVALENT: "no practical effect",
+    OPEN: UNDECIDED,
+    DISAGREES: UNDECIDED,
+}
 
 RECHECK_BLOCKS = 4
 """Blocks at four times the training length that must agree before "contradicted" is final."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Protocol:
-    """What is fixed before the first training."""
-
-    task: str
-    metric: str
-    """accuracy or miou."""
-    blocks: int
-    """Planned."""
-    rule: Literal["fixed", "obrien_fleming"] = "fixed"
-    alpha: float = 0.05
-    """Family-wise error over the four guidelines."""
-    margin: float = 0.5
-    """Points that guideline 4 may cost."""
-    practical: float = 0.5
-    """Points; an effect whose 95 % interval lies within +-practical is not worth having."""
-    first_look: int = 8
-    every: int = 4
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Guideline -> why it cannot be tested here; testable ones are absent."""
-    contexts: int = 2
-    """Distinct contexts that the space has; with 1 nothing is testable."""
-
-    def looks(self) -> tuple[int, ...]:
-        """Give the numbers of finished blocks at which the rule may decide, the last included."""
-        if self.rule == "fixed":
-            return (self.blocks,)
-        return (*range(self.first_look, self.blocks, self.every), self.blocks)
-
-    def document(self) -> dict[str, Any]:
-        """Give the protocol as plain data, for run.yaml and its hash."""
-        return {**asdict(self), "missing": dict(self.missing)}
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Protocol:
-        """Rebuild the protocol that `document` wrote."""
-        return cls(**document)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class BlockResult:
-    """One finished block; diverged runs stand at chance level."""
-
-    block: int
-    """Its place in the plan, from 0."""
-    levels: NDArray[np.int64]
-    """(runs, 4) of 0 and 1."""
-    varied: tuple[bool, bool, bool, bool]
-    """False: the space lacks the factor, or its level was drawn for the whole block."""
-    scores: Floats
-    """(runs,) points, by reading "all" or of the classifier."""
-    losses: Floats
-    """(runs,) nats."""
-    scores_last: Floats | None = None
-    """(runs,) points by reading "last"; None in classification."""
-    losses_last: Floats | None = None
-    latency_ms: Floats
-    """(runs,); NaN where it was not measured."""
-    macs: Floats
-    """(runs,)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,33 +131,16 @@ class Sanity:
     """rewarded, punished, not shown."""
 
 
-def block_levels(varied: Sequence[bool], block: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give the levels of a block's members, (runs, 4) of 0 and 1.
-
-    Up to two varied factors stand in all combinations; of more, the half fraction whose sum of
-    levels is even in blocks 0, 2, ... and odd in the others: four factors in 8 runs, three in 4.
-    Halves alternate so that over two blocks interactions cancel from the main effects. The level
-    of a factor that is not varied is drawn for the block: frozen at its winner instead, it would
-    change what the other contrasts estimate and triple the family-wise error.
-    """
-    free = np.flatnonzero(varied)
-    combinations = np.array(list(product((0, 1), repeat=len(free))), dtype=np.int64)
-    if len(free) > 2:
-        combinations = combinations[combinations.sum(axis=1) % 2 == block % 2]
-    # Four are drawn whatever is varied, so that a decision does not shift the stream.
-    levels = np.tile(rng.integers(0, 2, size=len(GUIDELINES)), (len(combinations), 1))
-    levels[:, free] = combinations
-    return levels
-
-
 def decided(protocol: Protocol, results: Sequence[BlockResult]) -> dict[str, int]:
     """Give the guidelines that a sequential rule has decided and at how many blocks.
 
     Only the planned looks reached so far count; the fixed rule decides nothing before its end.
     """
-    if protocol.rule == "fixed":
+    done, contrasts, reasons = examined(protocol, results)
+    if not done:
         return {}
-    raise NotImplementedError
+    at = decide(protocol, contrasts, np.array([not reason for reason in reasons])).at
+    return {name: int(at[g]) for g, name in enumerate(GUIDELINES) if at[g]}
 
 
 def judge(
@@ -219,34 +159,37 @@ def judge(
         ended: That no further block will come. Under the fixed rule a study that ended early,
             for a reason that has nothing to do with its scores, is judged at what there is.
     """
-    done = sorted(results, key=lambda result: result.block)[: protocol.blocks]
-    contrasts = gather(done)
-    reasons = [untestable(protocol, done, contrasts, g) for g in range(len(GUIDELINES))]
-    found = assess(contrasts, margin=protocol.margin, practical=protocol.practical)
-    looked = bool(done) and (ended or len(done) == protocol.blocks)
-    p_holm = holm(np.where([not reason for reason in reasons], found.p, np.nan))
-    codes = settle(found, p_holm <= protocol.alpha)
+    done, contrasts, reasons = examined(protocol, results)
+    testable = np.array([not reason for reason in reasons])
+    decision = decide(protocol, contrasts, testable, ended=ended)
+    p_holm = adjusted(protocol, decision)
+    macs = estimate(contrasts.until(decision.stop).macs).mean
     verdicts = []
     for g, reason in enumerate(reasons):
         if reason:
             verdicts.append(Verdict(guideline=GUIDELINES[g], word=NOT_TESTABLE, reason=reason))
             continue
-        numbers = estimates(protocol, contrasts, found, g)
-        word, said = UNDECIDED, ""
-        if not looked:
-            said = (
-                f"{len(done)} of {protocol.blocks} planned blocks: "
-                "the fixed rule looks once, after the last"
-            )
-        else:
-            numbers |= {"p": float(found.p[g]), "p_holm": float(p_holm[g])}
-            word, said = worded(int(codes[g]), numbers)
-            if len(done) < protocol.blocks:
-                early = f"the study ended after {len(done)} of {protocol.blocks} planned blocks"
-                said = f"{early}; {said}" if said else early
-        verdict = Verdict(guideline=GUIDELINES[g], word=word, reason=said, **numbers)
+        verdict = Verdict(
+            guideline=GUIDELINES[g],
+            word=WORDS[int(decision.code[g])],
+            p=finite(decision.found.p[g]) if decision.tested[g] else None,
+            p_holm=finite(p_holm[g]),
+            macs_change=finite(macs[g]),
+            decided_at=int(decision.at[g]) or None,
+            **numbers(decision.found, g, protocol.alpha / len(GUIDELINES)),
+        )
+        verdict = replace(verdict, reason=why(protocol, decision, verdict, len(done), ended=ended))
         verdicts.append(after_recheck(verdict, g, rechecked))
     return tuple(verdicts)
+
+
+def examined(
+    protocol: Protocol, results: Sequence[BlockResult]
+) -> tuple[list[BlockResult], Contrasts, list[str]]:
+    """Give the blocks that count, in order, their contrasts, and why a guideline is untestable."""
+    done = sorted(results, key=lambda result: result.block)[: protocol.blocks]
+    contrasts = gather(done)
+    return done, contrasts, [untestable(protocol, done, contrasts, g) for g in range(4)]
 
 
 def gather(results: Sequence[BlockResult]) -> Contrasts:
@@ -300,29 +243,25 @@ def untestable(
     return ""
 
 
-def estimates(
-    protocol: Protocol, contrasts: Contrasts, found: Assessment, g: int
-) -> dict[str, Any]:
-    """Give the numbers of one guideline's verdict that hold whatever the rule decides."""
-    score, loss, latency = found.score, found.loss, found.latency
-    blocks = int(score.blocks[g])
-    sd, mean = float(score.sd[g]), float(score.mean[g])
-    ahead = stats.t.ppf(0.975, blocks - 1) * sd * np.sqrt(1 + 1 / blocks)
-    # Support of guideline 4 is one-sided.
+def numbers(found: Assessment, g: int, alpha: float) -> dict[str, Any]:
+    """Give what a verdict says about one guideline whatever the rule decides."""
+    score = found.score
+    blocks, mean, sd = int(score.blocks[g]), float(score.mean[g]), float(score.sd[g])
+    ahead = float(stats.t.ppf((1 + CONFIDENCE) / 2, blocks - 1)) * sd * np.sqrt(1 + 1 / blocks)
+    # Support of guideline 4 is one-sided: how far above -margin a mean of 0 must lie.
     sides = 1 if g == G4 else 2
     return {
         "blocks": blocks,
-        "up": int((contrasts.score[:, g] > 0).sum()),
+        "up": int(found.up[g]),
         "effect": mean,
         "low": float(score.low[g]),
         "high": float(score.high[g]),
-        "new_low": mean - float(ahead),
-        "new_high": mean + float(ahead),
-        **known("loss", loss, g),
-        "detectable": sd * detectable_effect(blocks, protocol.alpha / len(GUIDELINES), sides=sides),
+        "new_low": float(mean - ahead),
+        "new_high": float(mean + ahead),
+        **known("loss", found.loss, g),
+        "detectable": sd * detectable_effect(blocks, alpha, sides=sides),
         "between_sd": sd,
-        **known("latency", latency, g, mean="latency_change"),
-        "macs_change": finite(estimate(contrasts.macs).mean[g]),
+        **known("latency", found.latency, g, mean="latency_change"),
     }
 
 
@@ -340,14 +279,27 @@ def finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def worded(code: int, numbers: Mapping[str, Any]) -> tuple[str, str]:
-    """Give word and reason of a code of `settle`."""
-    if code == DISAGREES:
-        return UNDECIDED, "the score is significant, but the cross-entropy does not agree"
-    if code == OPEN:
-        seen = f"{numbers['blocks']} blocks like these can show {numbers['detectable']:.2f} points"
-        return UNDECIDED, seen
-    return {SUPPORTS: SUPPORTED, CONTRADICTS: CONTRADICTED, EQUIVALENT: NO_EFFECT}[code], ""
+def why(protocol: Protocol, decision: Decision, verdict: Verdict, done: int, *, ended: bool) -> str:
+    """Give the reason of a verdict: what it waits for, what it could not show, that it ended."""
+    planned, looks = protocol.blocks, protocol.looks()
+    g = GUIDELINES.index(verdict.guideline)
+    open_still = decision.code[g] in (OPEN, DISAGREES)
+    said = []
+    if ended and done < planned and not verdict.decided_at:
+        said.append(f"the study ended after {done} of {planned} planned blocks")
+    elif open_still and done < planned:
+        ahead = next(look for look in looks if look > done)
+        said.append(f"{done} of {planned} planned blocks: the rule looks next after {ahead}")
+    if decision.code[g] == DISAGREES:
+        said.append("the score is significant, but the cross-entropy does not agree")
+    elif open_still and (decision.tested[g] or ended):
+        if g == G4 and (verdict.latency_high or 0.0) >= 0:
+            said.append("its latency is not shown to be lower")
+        shows = "a margin of" if g == G4 else "an effect of"
+        said.append(
+            f"{verdict.blocks} blocks like these can show {shows} {verdict.detectable:.2f} points"
+        )
+    return "; ".join(said)
 
 
 def after_recheck(verdict: Verdict, g: int, rechecked: Sequence[BlockResult]) -> Verdict:
