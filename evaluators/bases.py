@@ -130,7 +130,7 @@ def _testable(moves: Moves) -> frozenset[str]:
     for number in range(len(alone), 0, -1):
         for some in map(frozenset, itertools.combinations(alone, number)):
             drawn = Bases([(moves.shell, moves)], some).draws(np.random.default_rng(0))
-            if any(moves.is_base(base, some) for base in itertools.islice(drawn, PROBES)):
+            if any(moves.networks(base, some) for base in itertools.islice(drawn, PROBES)):
                 return some
     return frozenset()
 

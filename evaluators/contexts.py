@@ -18,7 +18,7 @@ from evaluators.factors import Factor as Factor
 from evaluators.factors import described, reason, together
 from evaluators.matching import matched
 from evaluators.moves import GUIDELINES as GUIDELINES
-from evaluators.moves import Pattern, combinations
+from evaluators.moves import Levels, Pattern
 from search_space.acceptance import Measure
 from search_space.architecture import Architecture
 from search_space.errors import SpaceError
@@ -121,18 +121,21 @@ def members(
     Raises:
         SpaceError: the context is none of this space.
     """
-    networks = _members(context.base, space, measure)
-    if networks is None:
+    found = design(space.plan)
+    networks = None
+    if space.contains(context.base):
+        networks = found.bases.moves(context.base).networks(context.base, found.active)
+    alike = None if networks is None else _matched(networks, measure)
+    if alike is None:
         raise SpaceError(
             f"{space.where}: a context must be one that this space draws, got one of base "
             f"{context.base.id}; draw contexts from the space itself"
         )
-    active = design(space.plan).active
-    rows = (
-        [int(z) if g in active else 1 for g, z in zip(GUIDELINES, row, strict=True)]
+    used = [guideline in found.active for guideline in GUIDELINES]
+    return [
+        alike[tuple(int(z) if use else 1 for z, use in zip(row, used, strict=True))]
         for row in levels
-    )
-    return [networks[tuple(row)] for row in rows]
+    ]
 
 
 def sanity_pair(
@@ -181,15 +184,12 @@ def _with(network: Architecture, choose: Callable[[int, Pattern], Pattern]) -> A
     return replace(network, stages=stages).canonical
 
 
-def _members(
-    base: Architecture, space: DesignSpace, measure: Measure
-) -> dict[tuple[int, ...], Architecture] | None:
-    """Give the network at every combination of levels; None where they cannot be matched."""
-    found = design(space.plan)
-    moves = found.bases.moves(base)
-    rows = list(combinations(found.active))
-    equal = matched([moves.at(base, found.active, row) for row in rows], measure)
-    return None if equal is None else dict(zip(rows, equal, strict=True))
+def _matched(
+    networks: Mapping[Levels, Architecture], measure: Measure
+) -> dict[Levels, Architecture] | None:
+    """Give the members of a context, at every combination of levels, with their MACs matched."""
+    equal = matched(list(networks.values()), measure)
+    return None if equal is None else dict(zip(networks, equal, strict=True))
 
 
 def _drawn(
@@ -206,12 +206,12 @@ def _drawn(
         key = moves.at(base, found.active, (0, 0, 1, 0)).id
         if key in seen:
             continue
-        largest = moves.at(base, found.active, (1, 1, 0, 0))
-        values = measure(largest)
-        if not _meets(space, values) or not moves.is_base(base, found.active):
+        # What all members are brought to; where it is too large nothing else needs a look.
+        values = measure(moves.at(base, found.active, (1, 1, 0, 0)))
+        if not _meets(space, values) or (networks := moves.networks(base, found.active)) is None:
             continue
-        networks = _members(base, space, measure)
-        if networks is None or not all(_meets(space, measure(n)) for n in networks.values()):
+        alike = _matched(networks, measure)
+        if alike is None or not all(_meets(space, measure(n)) for n in alike.values()):
             continue
         seen.add(key)
         yield values["macs"], Context(base=base, kernel=base.stages[0].kernel)

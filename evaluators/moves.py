@@ -9,7 +9,7 @@ Source of the guidelines: UniRepLKNet, arXiv 2311.15599, section 3.1.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,6 +25,9 @@ from search_space.plan import Plan, Shell
 from search_space.traits import Made, TraitSet
 
 GUIDELINES = ("g1", "g2", "g3", "g4")
+
+Levels = tuple[int, ...]
+"""0 or 1 for each guideline."""
 
 EXTRAS = ("se", "bottleneck", "pointwise", "depthwise")
 """Structures that add depth to a block, by what they gained in UniRepLKNet's table 1."""
@@ -181,37 +184,53 @@ class Moves:
         }
         return {guideline: where[guideline] for guideline in sorted(active)}
 
-    def is_base(self, base: Architecture, active: frozenset[str]) -> bool:
-        """Whether every factor changes a network at every level of the others, in the space."""
+    def networks(
+        self, base: Architecture, active: frozenset[str]
+    ) -> dict[Levels, Architecture] | None:
+        """Give a base's network at every combination of levels; None where it is no base.
+
+        In a base every factor changes a network at every level of the others, and the space can
+        draw them all.
+        """
         acting = self.acting(base, active)
         # A 3x3 in stage 1 has no branches to take away: another stage must have them.
         branched = set(acting.get("g2", ())) - ({0} if "g3" in active else set())
         if "g2" in active and not branched:
-            return False
+            return None
         if "g4" in active and not set(acting["g4"]) & set(self.later):
-            return False
-        contains = self.plan.space.contains
-        return all(contains(self.at(base, active, row)) for row in combinations(active))
+            return None
+        networks = {}
+        for levels in combinations(active):
+            networks[levels] = network = _at(base, acting, levels)
+            if not self.plan.space.contains(network):
+                return None
+        return networks
 
-    def at(self, base: Architecture, active: frozenset[str], levels: Sequence[int]) -> Architecture:
-        """Give a base's network at some levels, one a guideline; those not active are ignored."""
-        level = dict(zip(GUIDELINES, levels, strict=True))
-        acting = {
-            g: where for g, where in self.acting(base, active).items() if level[g] == (g == "g3")
-        }
-        stages = list(base.stages)
-        for i in acting.get("g1", ()):
-            stages[i] = replace(stages[i], structure="none")
-        for i in acting.get("g2", ()):
-            stages[i] = replace(stages[i], dilations=())
-        for i in acting.get("g4", ()):
-            stages[i] = replace(stages[i], placement="L" * stages[i].depth)
-        for i in acting.get("g3", ()):
-            stages[i] = replace(stages[i], kernel=3)
-        return replace(base, stages=tuple(stages)).canonical
+    def at(self, base: Architecture, active: frozenset[str], levels: Levels) -> Architecture:
+        """Give a base's network at some levels; those of guidelines not active are ignored."""
+        return _at(base, self.acting(base, active), levels)
 
 
-def combinations(active: Iterable[str]) -> Iterator[tuple[int, ...]]:
+def _at(base: Architecture, acting: Mapping[str, Sequence[int]], levels: Levels) -> Architecture:
+    """Change a base, which stands at level 0 of guideline 3 and at level 1 of the others."""
+    changed = {g for g, level in zip(GUIDELINES, levels, strict=True) if level == (g == "g3")}
+    stages = list(base.stages)
+    for guideline in changed & acting.keys():
+        for i in acting[guideline]:
+            stages[i] = _CHANGES[guideline](stages[i])
+    return replace(base, stages=tuple(stages)).canonical
+
+
+_CHANGES: dict[str, Callable[[Stage], Stage]] = {
+    "g1": lambda stage: replace(stage, structure="none"),
+    "g2": lambda stage: replace(stage, dilations=()),
+    "g3": lambda stage: replace(stage, kernel=3, dilations=()),
+    "g4": lambda stage: replace(stage, placement="L" * stage.depth),
+}
+"""What each factor does to a stage of a base."""
+
+
+def combinations(active: Iterable[str]) -> Iterator[Levels]:
     """Give all rows of levels, one a guideline; those that are not active stand at 1."""
     return itertools.product(*((0, 1) if g in active else (1,) for g in GUIDELINES))
 
