@@ -6,12 +6,10 @@ trial; a search that was killed while it ended goes on where it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from evaluators.latency import separable
 from runs.history import History, Trial
@@ -42,9 +40,12 @@ from runs.objective import (
     training_seed,
 )
 from runs.plan import Plan
-from runs.ranking import Objective, front, objectives_named, rank, trials_frame
+from runs.ranking import front, objectives_named
 from runs.records import Records
+from runs.schedule import searches
 from runs.search import weights_path
+from runs.standings import ranked, recommended
+from runs.study import METRICS
 from runs.wording import plural
 from runs.workers import Job
 
@@ -93,17 +94,23 @@ class Finish:
             return
         self._once("remeasured", self._remeasure)
         self._once("tested", self._test)
-        self._once("finaltrained", self._train_on)
+        if searches(self.plan.settings):
+            self._once("finaltrained", self._train_on)
         self._prune()
         self._once(
-            "finished", lambda: {"spent": self.history.spent, "distinct": len(self.history.tried)}
+            "finished",
+            lambda: {
+                "spent": self.history.spent,
+                "distinct": len(self.history.tried),
+                "budget": self.plan.settings.budget,
+            },
         )
 
     def front(self) -> list[Trial]:
         """Give the trials of the front, along it."""
         return [
             self.history.trials[int(n)]
-            for n in front(ranked(self.history, self.objectives), self.objectives)["trial"]
+            for n in front(ranked(self.plan, self.history), self.objectives)["trial"]
         ]
 
     def _once(self, kind: str, step: Callable[[], dict[str, Any]]) -> None:
@@ -146,7 +153,7 @@ class Finish:
         """Look at the test images once, for the networks on the front."""
         trials = [trial for trial in self.front() if self._weights(trial).exists()]
         if not trials:
-            return {"accuracies": {}}
+            return {"scores": {}}
         shares = min(len(trials), self.plan.settings.workers)
         jobs = []
         for share in range(shares):
@@ -160,16 +167,17 @@ class Finish:
             jobs.append(Job(key=key, function=score_networks, payload=payload))
         scored = several(self.pool, jobs)
         return {
-            "accuracies": {
-                str(trial.number): accuracy
-                for share, accuracies in enumerate(scored)
-                for trial, accuracy in zip(trials[share::shares], accuracies, strict=True)
+            "scores": {
+                str(trial.number): scores
+                for share, part in enumerate(scored)
+                for trial, scores in zip(trials[share::shares], part, strict=True)
             }
         }
 
     def _train_on(self) -> dict[str, Any]:
         """Train the recommended network until it beats the linear classifier in validation."""
-        best = recommended(self.history, self.objectives)
+        metric = METRICS[self.plan.settings.task]
+        best = recommended(self.plan, self.history)
         assert best is not None
         start = self._weights(best) if self._weights(best).exists() else None
         target = self.records.directory / "weights" / f"final-{best.id}.safetensors"
@@ -188,7 +196,7 @@ class Finish:
             if trained["state"] == "diverged":
                 break
             start, epochs = target, 2 * epochs
-            if trained["accuracy"] >= baseline["val_accuracy"] + FINAL_MARGIN:
+            if trained[metric] >= baseline[f"val_{metric}"] + FINAL_MARGIN:
                 break
         assert baseline is not None
         test = ScoreJob(
@@ -199,18 +207,22 @@ class Finish:
         tested = (
             single(self.pool, Job(key=JobKey(kind="test"), function=score_networks, payload=test))
             if target.exists()
-            else [None]
+            else [{}]
         )
+        names = dict.fromkeys(("accuracy", metric))
         return {
             "trial": best.number,
             "id": best.id,
             "epochs": total,
             "state": trained["state"],
-            "accuracy": trained["accuracy"],
             "val_loss": trained["val_loss"],
-            "test_accuracy": tested[0],
-            "baseline_val_accuracy": baseline["val_accuracy"],
-            "baseline_test_accuracy": baseline["test_accuracy"],
+            **{name: trained[name] for name in names},
+            **{f"test_{name}": tested[0].get(f"test_{name}") for name in names},
+            **{
+                f"baseline_{split}_{name}": baseline[f"{split}_{name}"]
+                for split in ("val", "test")
+                for name in names
+            },
             "weights": target.name,
         }
 
@@ -257,16 +269,6 @@ def is_finished(history: History, total: int) -> bool:
     last = max((trial.result["seq"] for trial in history.done), default=-1)
     if finished is None or finished["seq"] < last:
         return False
-    return history.spent >= total or "exhausted" in history.final
-
-
-def ranked(history: History, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """Give the ranked frame of a run's finished trials."""
-    return rank(trials_frame(history.rows()), objectives)
-
-
-def recommended(history: History, objectives: Sequence[Objective]) -> Trial | None:
-    """Give the network to take, first by the first objective; None where none is complete."""
-    frame = ranked(history, objectives)
-    complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
-    return history.trials[int(complete.iloc[0]["trial"])] if len(complete) else None
+    # A study that needs no more than it has, or lost a training, ends below its budget.
+    complete = history.spent >= total or "exhausted" in history.final
+    return complete or finished.get("budget") == total

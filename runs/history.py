@@ -107,8 +107,11 @@ class History:
                 self.trials[int(number)].result.update(latency)
             self.final[kind] = event
         elif kind == "tested":
-            for number, accuracy in event["accuracies"].items():
+            # Records from before there was segmentation hold accuracies alone.
+            for number, accuracy in event.get("accuracies", {}).items():
                 self.trials[int(number)].result["test_accuracy"] = accuracy
+            for number, scores in event.get("scores", {}).items():
+                self.trials[int(number)].result.update(scores)
             self.final[kind] = event
         else:
             self.final[kind] = event

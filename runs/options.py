@@ -11,7 +11,11 @@ import click
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
 SPARSITY_NAMES = ("snip", "erk", "uniform")
 WARM_START_NAMES = ("anchors", "published", "none")
-OBJECTIVE_HELP = "accuracy, val_loss, latency, macs, params; the first one ranks."
+RULE_NAMES = ("fixed", "obrien_fleming")
+OBJECTIVE_HELP = (
+    "accuracy, miou, val_loss, latency, macs, params; the first one ranks.  "
+    "[default: accuracy,latency; on a dense task miou,latency]"
+)
 
 
 def size_option(
@@ -30,15 +34,22 @@ def size_option(
 
 DATA = click.option(
     "--data",
-    help="cifar10, cifar100, fashionmnist, a folder, or an .npz file.  "
-    "[default: the shipped part of Fashion-MNIST]",
+    help="cifar10, cifar100, fashionmnist, scenes, mri, a folder (one folder of images a class, or "
+    "images/ and masks/), or an .npz file.  [default: the shipped part of Fashion-MNIST, or for "
+    "segmentation scenes composed of it]",
+)
+TASK = click.option(
+    "--task",
+    type=click.Choice(["classification", "segmentation"]),
+    help="What the networks do; segmentation needs masks.  [default: what the data are for]",
 )
 DATA_ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     default=Path("data"),
     show_default=True,
-    help="Where torchvision's sets are kept and downloaded to.",
+    help="Where torchvision's sets are kept and downloaded to, and where the files of mri are "
+    "looked for first.",
 )
 SEED = click.option(
     "--seed", type=click.IntRange(min=0, max=2**32 - 1), default=0, show_default=True
@@ -79,8 +90,12 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")
 
 
-def _names(_context: click.Context, _option: click.Parameter, given: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in given.split(",") if name.strip())
+def _names(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> tuple[str, ...] | None:
+    return (
+        None if given is None else tuple(name.strip() for name in given.split(",") if name.strip())
+    )
 
 
 SEARCH_OPTIONS = (
@@ -98,6 +113,7 @@ SEARCH_OPTIONS = (
         help="YAML file or shipped name of the design space.",
     ),
     DATA,
+    TASK,
     DATA_ROOT,
     click.option(
         "--resize",
@@ -120,9 +136,26 @@ SEARCH_OPTIONS = (
     click.option(
         "--objectives",
         callback=_names,
-        default="accuracy,latency",
-        show_default=True,
         help=OBJECTIVE_HELP,
+    ),
+    click.option(
+        "--evidence",
+        type=click.IntRange(min=0),
+        help="Trainings that test the guidelines, in blocks of 8.  "
+        "[default: 48 % of the budget, from 100 on; of 'guidelines' what the others leave]",
+    ),
+    click.option(
+        "--confirm",
+        type=click.IntRange(min=0),
+        help="Trainings at the end on fresh seeds: of the leaders, then of the champion.  "
+        "[default: 10 % of the budget, from 60 on; of 'guidelines' 15 %]",
+    ),
+    click.option(
+        "--stop-rule",
+        type=click.Choice(RULE_NAMES),
+        default="fixed",
+        show_default=True,
+        help="When the study may decide: at its end, or at looks on the way too.",
     ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True),
     click.option(
@@ -167,13 +200,17 @@ class SearchOptions(TypedDict):
     budget: int
     space: str
     data: str | None
+    task: Literal["classification", "segmentation"] | None
     data_root: Path
     resize: tuple[int, int] | None
     out: Path | None
     seed: int
     workers: int | None
     device: str
-    objectives: tuple[str, ...]
+    objectives: tuple[str, ...] | None
+    evidence: int | None
+    confirm: int | None
+    stop_rule: str
     sampler: str
     warm_start: str
     epochs: float | None

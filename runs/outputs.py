@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from runs import figures
-from runs.finish import ranked, recommended
+from runs.confirmation import champion
+from runs.evidence_facts import guideline_facts
 from runs.history import History
 from runs.measures import model_of
 from runs.plan import Plan
@@ -19,6 +20,8 @@ from runs.prediction import prediction_check
 from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.report import page
+from runs.standings import noise_facts, ranked, recommended
+from runs.study import METRICS, chance_level
 from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
 
@@ -44,7 +47,7 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
         RunError: a file cannot be written; the one before it is unchanged.
     """
     objectives = objectives_named(plan.settings.objectives)
-    frame = ranked(history, objectives)
+    frame = ranked(plan, history, chances=True)
     best = front(frame, objectives)
     facts = run_facts(directory, plan, history)
     paths = [directory / name for name in ("trials.csv", "front.csv")]
@@ -64,9 +67,9 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
 def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
     """Give what a reader of the results must know beside the tables."""
     objectives = objectives_named(plan.settings.objectives)
-    frame = ranked(history, objectives)
+    frame = ranked(plan, history)
     reference = reference_point(frame, objectives)
-    best = recommended(history, objectives)
+    best = recommended(plan, history)
     final = history.final.get("finaltrained")
     return {
         "name": plan.space.name,
@@ -89,6 +92,9 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "sparse": any(trial.architecture.weights_sparsity for trial in history.trials.values()),
         "timing": history.final.get("timing"),
         "prediction_check": prediction_check(model_of(plan), frame),
+        "guidelines": guideline_facts(plan, history),
+        "ranking_noise": noise_facts(plan, history),
+        "champion": champion(history, METRICS[plan.settings.task], chance_level(plan)),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "sessions": history.sessions,
         **plan.facts,

@@ -1,4 +1,4 @@
-"""Which network to train next: those of the warm start first, then Optuna, never a network twice.
+"""Networks for a search: those of the warm start first, then Optuna's, never a network twice.
 
 The study lives in memory and holds only finished trials, in the order they finished; every proposal
 is drawn by a fresh sampler seeded from the run's seed and the trial's number. A resumed run, whose
@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,13 @@ class Proposal:
     """Proposals before it that were a network of the run already."""
     rejected: Mapping[str, int]
     """Proposals before it that broke a constraint, by the constraint."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What else the `asked` event keeps: the place of a training in a study or confirmation."""
 
     def fields(self) -> dict[str, Any]:
-        """Give what the `asked` event keeps for the sampler."""
+        """Give what the `asked` event keeps beside the network."""
         return {
+            **self.more,
             "params": dict(self.params),
             "distributions": {
                 name: distribution_to_json(d) for name, d in self.distributions.items()
@@ -100,8 +103,23 @@ class Proposer:
         self.study = optuna.create_study(directions=directions, sampler=RandomSampler(seed=0))
         self.told = 0
 
+    def propose_first(self, history: History) -> Proposal | None:
+        """Give the next network of the warm start, or None after the last."""
+        tried = history.tried
+        for architecture, chooser in self.first:
+            if architecture.id not in tried and self.broken(architecture) is None:
+                return Proposal(
+                    architecture=architecture,
+                    role="anchor",
+                    params=chooser.params,
+                    distributions=chooser.distributions,
+                    duplicates=0,
+                    rejected={},
+                )
+        return None
+
     def propose(self, number: int, history: History) -> Proposal | None:
-        """Give the network of trial `number`, or None when nothing is left to train."""
+        """Give the sampler's network of trial `number`, or None when nothing is left to train."""
         self._tell(history.done)
         tried, duplicates, rejected = history.tried, 0, Counter[str]()
 
@@ -114,34 +132,31 @@ class Proposer:
             rejected.update([broken] if broken else [])
             return broken is not None
 
-        def proposal(architecture: Architecture, role: str, drawn: Any = None) -> Proposal:
+        def proposal(architecture: Architecture, drawn: Any = None) -> Proposal:
             return Proposal(
                 architecture=architecture,
-                role=role,
+                role="search",
                 params=drawn.params if drawn else {},
                 distributions=drawn.distributions if drawn else {},
                 duplicates=duplicates,
                 rejected=rejected,
             )
 
-        for architecture, chooser in self.first if number < len(self.first) else []:
-            if architecture.id not in tried and self.broken(architecture) is None:
-                return proposal(architecture, "anchor", chooser)
         if len(tried) < self.census.size:
             for attempt in range(SAMPLER_TRIES):
                 trial = self._ask(zlib.crc32(f"{self.seed}:{number}:{attempt}".encode()))
                 architecture = self.space.suggest(trial)
                 self.study.tell(trial, state=TrialState.FAIL)
                 if not refuse(architecture):
-                    return proposal(architecture, "search", trial)
+                    return proposal(architecture, trial)
             rng = np.random.default_rng((self.seed, number))
             for _ in range(RANDOM_TRIES):
                 architecture, chooser = random_draw(self.space, lambda n: int(rng.integers(n)))
                 if not refuse(architecture):
-                    return proposal(architecture, "search", chooser)
+                    return proposal(architecture, chooser)
         for architecture in self.census.all() if self.census.size <= LISTED else ():
             if architecture.id not in tried and self.broken(architecture) is None:
-                return proposal(architecture, "search")
+                return proposal(architecture)
         return None
 
     def broken(self, architecture: Architecture) -> str | None:

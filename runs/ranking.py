@@ -25,9 +25,12 @@ COLUMNS = (
 """First columns of trials.csv and front.csv: a contract, in this order."""
 
 MORE_COLUMNS = (
-    *("miou", "test_miou"),
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
     "separable",
+    *("miou", "accuracy_last", "val_loss_last", "miou_last", "test_miou"),
+    *("repeat", "block", "outside_space"),
+    *("estimate", "estimate_low", "estimate_high", "rank_low", "rank_high", "tied"),
+    *("p_best", "p_front", "predicted_gain", "predicted_gain_low", "predicted_gain_high"),
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
     *("block", "stem", "weights_sparsity", "kernels", "depths", "widths", "structures"),
 )
@@ -37,7 +40,8 @@ _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "w
 _TEXT |= {"block", "stem", "structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
 _WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
-_FLAGS = {"on_front", "separable", "latency_disturbed"}
+_WHOLE |= {"repeat", "block", "rank_low", "rank_high"}
+_FLAGS = {"on_front", "separable", "latency_disturbed", "outside_space", "tied"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
@@ -156,23 +160,32 @@ def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return frame.astype({name: _dtype(name) for name in COLUMNS + MORE_COLUMNS})
 
 
-def rank(frame: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+def rank(
+    frame: pd.DataFrame, objectives: Sequence[Objective], *, metric: str = "accuracy"
+) -> pd.DataFrame:
     """Give the trials in order, with `rank`, `front_rank` and `on_front` filled in.
 
-    `rank` is 1 for the best value of the first objective; equal values go by validation loss,
-    then by the cheaper network, then by the earlier trial. A diverged training stands at
-    chance level: behind every complete one, and never on the front. Trials that failed, were
-    stopped or re-run another come last, with NA.
+    In place of the noisy score `metric` stands a network's `estimate`, where there is one. `rank`
+    is 1 for the best value of the first objective; equal values go by validation loss, then by the
+    cheaper network, then by the earlier trial. One trial of a network competes, its first. A
+    diverged training stands at chance level: behind every complete one, and never on the front.
+    Trials that failed, were stopped or re-run another come last, with NA.
 
     `front_rank` is 1 for the trials that no other dominates, 2 for those that only trials of
     rank 1 dominate, and so on; trials with a missing objective come one behind the last.
     Equal trials share it.
     """
     ranked = frame.copy()
-    competing = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
+    again = frame["repeat"].fillna(0) > 0
+    competing = frame[
+        frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES) & ~again
+    ]
     diverged = competing["state"] == "diverged"
+    values = competing.assign(
+        **{metric: competing["estimate"].fillna(competing[metric].astype(float))}
+    )
     losses = pd.DataFrame(
-        {objective.name: objective.loss(competing[objective.column]) for objective in objectives}
+        {objective.name: objective.loss(values[objective.column]) for objective in objectives}
     ).mask(diverged)
 
     keys = pd.DataFrame({"diverged": diverged.astype(bool), "first": losses.iloc[:, 0]})

@@ -39,6 +39,9 @@ from runs.prediction import PREDICTED
 from runs.proposals import Proposer
 from runs.ranking import objectives_named
 from runs.records import Event, Records
+from runs.schedule import Schedule
+from runs.standings import leaders_of
+from runs.study import study_of
 from runs.workers import Finished, Job, Progress
 from search_space.errors import RunError, WorkFailed
 
@@ -106,7 +109,7 @@ class Search:
         self.history = History(records.events)
         self._earlier = len(self.history.done)
         self.model = model_of(plan)
-        self.proposer = Proposer(
+        proposer = Proposer(
             plan.space,
             objectives_named(plan.settings.objectives),
             sampler=plan.settings.sampler,
@@ -117,8 +120,10 @@ class Search:
                 plan.space, plan.settings.warm_start, plan.facts.get("warm_start", {})
             ),
         )
+        self.schedule = Schedule(
+            plan, proposer, study_of(plan), lambda history: leaders_of(plan, history)
+        )
         self.shares = _Shares()
-        self.exhausted = False
         self._again = deque(self.history.pending)
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
@@ -131,6 +136,11 @@ class Search:
     def directory(self) -> Path:
         """The run directory."""
         return self.records.directory
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space has no network left."""
+        return self.schedule.exhausted
 
     def run(self) -> None:
         """Train until the budget is spent or the space is exhausted.
@@ -179,14 +189,11 @@ class Search:
         """Give the next trial: one that a killed session left, else a new proposal."""
         if self._again:
             return self._again.popleft()
-        if self.exhausted:
-            return None
         number = max(self.history.trials, default=-1) + 1
-        proposal = self.proposer.propose(number, self.history)
-        if proposal is None:
-            # What is in flight cannot free a network, so the space has no more.
-            self.exhausted = True
+        proposal = self.schedule.propose(number, self.history)
+        if self.exhausted and "exhausted" not in self.history.final:
             self._record("exhausted", distinct=len(self.history.tried))
+        if proposal is None or proposal == "wait":
             return None
         if proposal.duplicates or proposal.rejected:
             self._record(
@@ -201,7 +208,9 @@ class Search:
             trial=number,
             role=proposal.role,
             id=architecture.id,
-            seed=training_seed(self.plan.settings.seed, architecture.id),
+            seed=training_seed(
+                self.plan.settings.seed, architecture.id, int(proposal.more.get("repeat", 0))
+            ),
             architecture=architecture.to_json(),
             **proposal.fields(),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from evaluators.data import describe, load_data, matched
-from evaluators.images import ImageData
+from evaluators.images import ImageData, Task
 from evaluators.latency import device_facts
-from evaluators.training import Recipe
+from evaluators.recipe import default_recipe
 from runs.anchors import anchors, published_start
 from runs.backends import backends_text, found_again, user_cache, with_backends, writable
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console, plain
+from runs.evidence_facts import study_text
 from runs.finish import Finish, is_finished
 from runs.folders import require_writable
 from runs.forecast import Forecast, forecast
@@ -43,6 +44,7 @@ from runs.prediction import prediction_text
 from runs.ranking import objectives_named
 from runs.records import RECORD_NAME, Records, read_events
 from runs.search import Search
+from runs.study import METRICS, with_study
 from runs.workers import Pool
 from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
@@ -63,17 +65,38 @@ def plan_run(
     root: Path | None,
     resize: tuple[int, int] | None,
     settings: Settings,
-    recipe: Recipe,
+    recipe: Mapping[str, Any],
     arguments: Sequence[str],
+    task: Task | None = None,
 ) -> tuple[Plan, ImageData]:
     """Read space and data, and check that they fit each other and that all of it can be built.
+
+    Args:
+        space: file or shipped name.
+        data: see `load_data`.
+        root: see `load_data`.
+        resize: see `load_data`.
+        settings: of the run; the task is that of the data, and no objectives are those of the task.
+        recipe: what differs from the recipe of the task.
+        arguments: of the command, for the record.
+        task: what the data must be for; None: what they are for.
 
     Raises:
         ReplkError: one of them cannot be used.
     """
-    objectives_named(settings.objectives)
+    objectives_named(settings.objectives or ("accuracy",))
     declared = load_space(space)
-    images = load_data(data, resize=resize, root=root)
+    images = load_data(data, task=task, resize=resize, root=root)
+    declared = declared.for_task(images.task)
+    metric = METRICS[images.task]
+    settings = replace(
+        settings, task=images.task, objectives=settings.objectives or (metric, "latency")
+    )
+    if "miou" in settings.objectives and images.task != "segmentation":
+        raise RunError(
+            "--objectives: miou must have masks, got data with one label an image; "
+            "use accuracy, or --task segmentation"
+        )
     bound = declared.bound(size=images.size, channels=images.channels)
     size, channels = bound.image()
     try:
@@ -91,7 +114,7 @@ def plan_run(
     plan = Plan(
         space=bound,
         settings=settings,
-        recipe=recipe,
+        recipe=replace(default_recipe(images.task), **recipe),
         data=DataSource(
             source=lasting(data),
             root=str(root.resolve()) if root else None,
@@ -135,6 +158,7 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"{settings.workers} at a time on {settings.device}",
         f"search    {settings.budget} trainings by {settings.sampler}, "
         f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+        *_wrapped("study", study_text(plan.facts, plan.settings.confirm)),
         *_wrapped("first", warm_start_text({"settings": asdict(plan.settings), **plan.facts})),
         *_wrapped("latency", prediction_text(plan.facts)),
         *_wrapped("kernels", backends_text(plan.facts)),
@@ -167,6 +191,7 @@ def begin(
     with writable(cache or user_cache()) as folder:
         plan = _with_backends(plan, folder, console.note)
         plan, calibration = _with_model(plan, console.note)
+        plan = with_study(plan)
         with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
             plan.write(directory)
             for kind, fields in calibration.events().items() if calibration else ():
@@ -262,6 +287,7 @@ def rehearse(
         plan = _with_backends(plan, folder, note)
         if needs_model(plan):
             plan, _ = _with_model(plan, note)
+        plan = with_study(plan)
         yield from plan_lines(plan, directory)
         with _one_slot(plan) as pool:
             yield _time_line(forecast(plan, pool, History()))

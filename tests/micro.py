@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evaluators.images import ImageData
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
 from runs import session
 from runs.plan import Plan, Settings
 from runs.workers import Job, Pool, PoolEvent, Started
@@ -81,7 +81,7 @@ class Inputs:
             root=None,
             resize=None,
             settings=Settings(**given),
-            recipe=recipe,
+            recipe=asdict(recipe),
             arguments=["--some", "options"],
         )
 

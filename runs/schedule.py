@@ -1,0 +1,194 @@
+"""What the budget of a run is spent on, in this order: warm start, study, search, confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runs.anchors import Follower
+from runs.confirmation import confirmed, next_confirm
+from runs.history import History
+from runs.plan import Plan, Settings
+from runs.proposals import Proposal, Proposer
+from runs.study import METRICS, Study, Waiting, chance_level
+from search_space.architecture import Architecture
+from search_space.errors import RunError
+
+NOISE = 10
+"""Trainings of the noise floor: two networks, five seeds each."""
+BLOCK = 8
+"""Trainings of a block of four factors."""
+EVIDENCE_SHARE, CONFIRM_SHARE = 0.48, 0.1
+"""Parts of the budget that blocks and confirmation get by default: 96 and 20 of 200."""
+LEAST_EVIDENCE, LEAST_CONFIRM = 100, 60
+"""Budgets from which they get them; below a study would decide nothing."""
+STUDY_CONFIRM_SHARE = 0.15
+"""Part of the budget that confirms in a study alone: 30 of 200, beside 10 and 20 blocks."""
+
+Leaders = Callable[[History], Sequence[str]]
+"""Ids of networks by their probability of being the best, the most probable first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Trainings of a budget that are not the search's."""
+
+    noise: int
+    evidence: int
+    confirm: int
+
+
+def search_shares(budget: int, *, evidence: int | None, confirm: int | None) -> Parts:
+    """Give what a search spends beside its own trainings; None takes the default.
+
+    Raises:
+        RunError: together they are more than the budget.
+    """
+    if evidence is None:
+        blocks = int(EVIDENCE_SHARE * budget) // BLOCK if budget >= LEAST_EVIDENCE else 0
+        evidence = BLOCK * blocks
+    if confirm is None:
+        confirm = int(CONFIRM_SHARE * budget) if budget >= LEAST_CONFIRM else 0
+    noise = NOISE if evidence >= 4 * NOISE else 0
+    if noise + evidence + confirm > budget:
+        floor = f" + {noise} for the noise floor" if noise else ""
+        raise RunError(
+            f"--evidence, --confirm: must fit into the budget of {budget} together, got {evidence} "
+            f"+ {confirm}{floor}; lower one of them, or raise --budget"
+        )
+    return Parts(noise=noise, evidence=evidence, confirm=confirm)
+
+
+def study_shares(budget: int, *, evidence: int | None, confirm: int | None) -> Parts:
+    """Give what a study alone spends: noise floor, blocks, and the rest to confirm.
+
+    Raises:
+        RunError: together they are more than the budget.
+    """
+    noise = NOISE if budget >= 5 * NOISE else 0
+    if evidence is None:
+        held = int(STUDY_CONFIRM_SHARE * budget) if confirm is None else confirm
+        evidence = BLOCK * max(0, (budget - noise - held) // BLOCK)
+    rest = budget - noise - evidence
+    confirm = rest if confirm is None else confirm
+    if rest < 0 or confirm > rest or evidence < BLOCK:
+        raise RunError(
+            f"--budget: must hold a block of {BLOCK} trainings at least, and --evidence and "
+            f"--confirm, got {budget} for {evidence} + {confirm} + {noise} for the noise floor; "
+            "raise it"
+        )
+    return Parts(noise=noise, evidence=evidence, confirm=confirm)
+
+
+def searches(settings: Settings) -> bool:
+    """Whether any of the budget is left to a search beside study and confirmation."""
+    return settings.noise + settings.evidence + settings.confirm < settings.budget
+
+
+class Schedule:
+    """Says which training comes next."""
+
+    def __init__(
+        self, plan: Plan, proposer: Proposer, study: Study | None, leaders: Leaders
+    ) -> None:
+        """Prepare; `leaders` is asked with the history before a confirmation."""
+        self.plan = plan
+        self.proposer = proposer
+        self.study = study
+        self.leaders = leaders
+        self.chance = chance_level(plan)
+        self.exhausted = False
+        """Whether the space had no network left."""
+        self._chosen: Sequence[str] | None = None
+
+    def propose(self, number: int, history: History) -> Proposal | Waiting | None:
+        """Give the training of trial `number`; None where nothing is left to do.
+
+        "wait": what comes next depends on trainings that still run.
+        """
+        if (
+            searches(self.plan.settings)
+            and (first := self.proposer.propose_first(history)) is not None
+        ):
+            return first
+        found = self._of_study(history)
+        if found is not None:
+            return found
+        if self._search_left(history) > 0 and not self.exhausted:
+            proposal = self.proposer.propose(number, history)
+            if proposal is not None:
+                return proposal
+            self.exhausted = True
+        return self._confirm(history)
+
+    def _search_left(self, history: History) -> int:
+        """Give the trainings that are left before the confirmation begins."""
+        if not searches(self.plan.settings):
+            return 0
+        confirming = {t.number for t in confirmed(history, self.plan.settings.budget)}
+        taken = sum(
+            t.counts or t.state == "asked"
+            for t in history.trials.values()
+            if t.number not in confirming
+        )
+        return self.plan.settings.budget - self.plan.settings.confirm - taken
+
+    def _of_study(self, history: History) -> Proposal | Waiting | None:
+        if self.study is None:
+            return None
+        if (noise := self.study.next_noise(history)) is not None:
+            arm, network = noise
+            return self._fixed(history, network, "anchor", {"noise": arm})
+        run = self.study.next_run(history, self.chance)
+        if run is None or run == "wait":
+            return run
+        return self._fixed(history, run.architecture, "evidence", run.fields())
+
+    def _confirm(self, history: History) -> Proposal | Waiting | None:
+        target, trainings = self.plan.settings.budget, self.plan.settings.confirm
+        if not trainings:
+            return None
+        before = History(())
+        before.trials = {
+            n: t for n, t in history.trials.items() if t not in confirmed(history, target)
+        }
+        before.done = [t for t in history.done if t.number in before.trials]
+        if any(trial.state == "asked" for trial in before.trials.values()):
+            return "wait"
+        if self._chosen is None:
+            self._chosen = self.leaders(before)
+        found = next_confirm(
+            history,
+            self._chosen,
+            trainings=trainings,
+            target=target,
+            metric=METRICS[self.plan.settings.task],
+            chance=self.chance,
+        )
+        if found is None or found == "wait":
+            return found
+        network, part = found
+        architecture = next(t.architecture for t in before.done if t.id == network)
+        more = {"confirm": {"target": target, "part": part}}
+        return self._fixed(history, architecture, "confirm", more)
+
+    def _fixed(
+        self, history: History, architecture: Architecture, role: str, more: dict[str, Any]
+    ) -> Proposal:
+        """Propose a network that no sampler drew, with what the sampler must know of it."""
+        space = self.plan.space
+        inside = space.contains(architecture)
+        repeat = history.repeats(architecture.id)
+        follower = Follower(space.answers(architecture) if inside and not repeat else {})
+        if follower.answers:
+            space.suggest(follower)
+        return Proposal(
+            architecture=architecture,
+            role=role,
+            params=follower.params,
+            distributions=follower.distributions,
+            duplicates=0,
+            rejected={},
+            more={**more, "repeat": repeat, "outside_space": not inside},
+        )

@@ -1,0 +1,325 @@
+"""The guideline study of a run: planned before its first training, then carried out run by run.
+
+Everything that could be chosen after a look at results is chosen here before: hypotheses, margins,
+the rule of stopping, contexts, seeds and order stand in run.yaml with a hash of them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from evaluators.contexts import Context, draw_contexts, factors, members, sanity_pair
+from evaluators.evidence import GUIDELINES, BlockResult, Protocol, block_levels, decided
+from runs.history import History, Trial
+from runs.measures import measure_with, model_of
+from runs.plan import Plan
+from search_space.acceptance import Measure
+from search_space.architecture import Architecture
+from search_space.errors import RunError, SpaceError
+from search_space.space import DesignSpace
+
+METRICS = {"classification": "accuracy", "segmentation": "miou"}
+"""What a network is judged by, and the hypotheses are about, in each task."""
+
+DENSE_ONLY = {"g3": "needs a dense task, with one head that reads every stage and one the last"}
+"""Guidelines that classification cannot test, and why."""
+
+HYPOTHESES = {
+    "g1": "superiority, two-sided: an extra structure in every block against none",
+    "g2": "superiority, two-sided: parallel dilated branches in every large block against none",
+    "g3": "difference of differences, two-sided: what a 3x3 in stage 1 gains by the head that "
+    "reads every stage, over what it gains by the head that reads the last alone",
+    "g4": "non-inferiority within the margin, and lower measured latency: 3x3 in the blocks beyond "
+    "the first of the later stages against large kernels, at the same depth",
+}
+"""What is tested, as run.yaml keeps it."""
+
+ARMS = ("large", "small")
+"""The two networks of the noise floor: with large kernels, and their twin without any."""
+
+Waiting = Literal["wait"]
+"""What is asked for next depends on a training that still runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One training of a block."""
+
+    block: int
+    member: int
+    architecture: Architecture
+    levels: tuple[int, ...]
+    varied: tuple[bool, ...]
+
+    def fields(self) -> dict[str, Any]:
+        """Give what the `asked` event keeps of it."""
+        return {
+            "study": {
+                "block": self.block,
+                "member": self.member,
+                "levels": list(self.levels),
+                "varied": list(self.varied),
+            }
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A planned study on its space."""
+
+    protocol: Protocol
+    contexts: tuple[Context, ...]
+    """One a block."""
+    pair: tuple[Architecture, ...]
+    """The networks of the noise floor in the order of `ARMS`; empty where there is none."""
+    noise: int
+    """Trainings of the noise floor."""
+    varied: tuple[bool, ...]
+    """The factors that the space has, in the order of the guidelines."""
+    seed: int
+    space: DesignSpace
+    measure: Measure
+
+    def next_noise(self, history: History) -> tuple[str, Architecture] | None:
+        """Give the next training of the noise floor, an arm and its network; None after the last.
+
+        The arms take turns, so that a run which ends early has as many of each.
+        """
+        done = sum("noise" in trial.asked for trial in history.trials.values())
+        if not self.pair or done >= self.noise:
+            return None
+        return ARMS[done % 2], self.pair[done % 2]
+
+    def next_run(self, history: History, chance: Mapping[str, float]) -> Run | Waiting | None:
+        """Give the next training of a block; None where the study has come to its end.
+
+        Under a sequential rule the blocks after a look wait for those before it.
+        """
+        told = {
+            (t.study["block"], t.study["member"]): t
+            for t in history.trials.values()
+            if t.study is not None
+        }
+        out: dict[str, int] = {}
+        for number, blocks in enumerate(self.batches):
+            if number:
+                if any(t.state == "asked" for (b, _), t in told.items() if b < blocks[0]):
+                    return "wait"
+                out = self._decided(history, chance, before=blocks[0])
+            for run in self._runs(blocks, out):
+                if (run.block, run.member) not in told:
+                    return run
+        return None
+
+    @cached_property
+    def batches(self) -> list[range]:
+        """Blocks between two looks; all of them where the rule looks once."""
+        ends = [look for look in self.protocol.looks() if look < self.protocol.blocks]
+        if self.protocol.rule == "fixed":
+            ends = []
+        edges = [0, *ends, self.protocol.blocks]
+        return [range(a, b) for a, b in pairwise(edges) if b > a]
+
+    def _decided(
+        self, history: History, chance: Mapping[str, float], before: int
+    ) -> dict[str, int]:
+        results = block_results(history, self.protocol.metric, chance)
+        return decided(self.protocol, [r for r in results if r.block < before])
+
+    def _runs(self, blocks: range, out: Mapping[str, int]) -> list[Run]:
+        """Give the trainings of some blocks in their random order."""
+        varied = tuple(
+            has and name not in out for has, name in zip(self.varied, GUIDELINES, strict=True)
+        )
+        if (blocks, varied) not in self._known:
+            runs = [run for block in blocks for run in self._block(block, varied)]
+            order = np.random.default_rng((self.seed, 1, blocks[0])).permutation(len(runs))
+            self._known[blocks, varied] = [runs[i] for i in order]
+        return self._known[blocks, varied]
+
+    @cached_property
+    def _known(self) -> dict[tuple[range, tuple[bool, ...]], list[Run]]:
+        return {}
+
+    def _block(self, block: int, varied: tuple[bool, ...]) -> list[Run]:
+        levels = block_levels(varied, block, np.random.default_rng((self.seed, 2, block)))
+        networks = members(self.contexts[block], levels, self.space, measure=self.measure)
+        return [
+            Run(
+                block=block,
+                member=member,
+                architecture=network,
+                levels=tuple(int(level) for level in row),
+                varied=varied,
+            )
+            for member, (network, row) in enumerate(zip(networks, levels, strict=True))
+        ]
+
+
+def with_study(plan: Plan) -> Plan:
+    """Plan the study that the settings ask for; the plan is the same where they ask for none.
+
+    Raises:
+        RunError: it does not fit into the budget.
+    """
+    settings = plan.settings
+    if not (settings.noise or settings.evidence):
+        return plan
+    metric = METRICS[settings.task]
+    measure = measure_with(plan.num_classes, model_of(plan))
+    space, rng = plan.space, np.random.default_rng((settings.seed, 0))
+    found = factors(space)
+    varied = tuple(factor.missing is None for factor in found)
+    size = len(block_levels(varied, 0, np.random.default_rng(0))) if any(varied) else 0
+    wanted = settings.evidence // size if size else 0
+    # Two at least, to know whether there is more than one.
+    contexts = draw_contexts(space, max(2, wanted), measure=measure, rng=rng) if size else []
+    blocks = min(wanted, len(contexts)) if len(contexts) > 1 else 0
+    missing = {f.guideline: f.missing for f in found if f.missing is not None}
+    if settings.task == "classification":
+        missing |= DENSE_ONLY
+    protocol = Protocol(
+        task=settings.task,
+        metric=metric,
+        blocks=blocks,
+        rule=settings.rule,  # type: ignore[arg-type]
+        missing=missing,
+        contexts=len(contexts),
+    )
+    pair = _pair(contexts[0], space, measure) if contexts and settings.noise else ()
+    document: dict[str, Any] = {
+        "protocol": protocol.document(),
+        "hypotheses": HYPOTHESES,
+        "levels": {f.guideline: {"against": f.low, "as it says": f.high} for f in found},
+        "block": {"runs": size, "blocks": blocks},
+        "noise": settings.noise if pair else 0,
+        "pair": [network.to_json() for network in pair],
+        "seed": settings.seed,
+        "contexts": [context.to_dict() for context in contexts[:blocks]],
+    }
+    return replace(plan, facts={**plan.facts, "study": document | {"sha256": hash_of(document)}})
+
+
+def _pair(context: Context, space: DesignSpace, measure: Measure) -> tuple[Architecture, ...]:
+    """Give the networks of the noise floor; none where the space has no such pair."""
+    try:
+        return sanity_pair(context, space, measure=measure)
+    except SpaceError:
+        return ()
+
+
+def hash_of(document: Mapping[str, Any]) -> str:
+    """Give the SHA-256 of what was fixed beforehand, without the hash itself."""
+    plain = {key: value for key, value in document.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def study_of(plan: Plan) -> Study | None:
+    """Give the study that run.yaml holds.
+
+    Raises:
+        RunError: it was changed after it was planned.
+    """
+    document = plan.facts.get("study")
+    if document is None:
+        return None
+    if hash_of(document) != document["sha256"]:
+        raise RunError(
+            "run.yaml: facts.study: must be as it was fixed before the first training, got another "
+            "hash; put it back, or start a new run"
+        )
+    return Study(
+        protocol=Protocol.from_document(document["protocol"]),
+        contexts=tuple(Context.from_dict(one) for one in document["contexts"]),
+        pair=tuple(Architecture.from_json(text) for text in document["pair"]),
+        noise=document["noise"],
+        varied=tuple(factor.missing is None for factor in factors(plan.space)),
+        seed=document["seed"],
+        space=plan.space,
+        measure=measure_with(plan.num_classes, model_of(plan)),
+    )
+
+
+def chance_level(plan: Plan) -> dict[str, float]:
+    """Give what a network that has learnt nothing gets, by the column.
+
+    It names the commonest class of the validation split; of a mask that is one class right and the
+    others missed.
+    """
+    share, classes = plan.facts["data"]["majority_share"], plan.num_classes
+    return {
+        "accuracy": share if plan.settings.task == "segmentation" else 1 / classes,
+        "miou": share / classes,
+        "val_loss": math.log(classes),
+        "accuracy_last": share,
+        "miou_last": share / classes,
+        "val_loss_last": math.log(classes),
+    }
+
+
+def block_results(history: History, metric: str, chance: Mapping[str, float]) -> list[BlockResult]:
+    """Give the blocks all of whose trainings have a result, in their order."""
+    blocks: dict[int, list[Trial]] = {}
+    for trial in history.trials.values():
+        if trial.study is not None:
+            blocks.setdefault(trial.study["block"], []).append(trial)
+    return [
+        result_of(block, trials, metric, chance)
+        for block, trials in sorted(blocks.items())
+        if whole(trials)
+    ]
+
+
+def whole(trials: Sequence[Trial]) -> bool:
+    """Whether these are all trainings of a block, and each has a result."""
+    assert trials[0].study is not None
+    varied = trials[0].study["varied"]
+    size = len(block_levels(varied, trials[0].study["block"], np.random.default_rng(0)))
+    return len(trials) == size and all(trial.counts for trial in trials)
+
+
+def result_of(
+    block: int,
+    trials: Sequence[Trial],
+    metric: str,
+    chance: Mapping[str, float],
+    results: Sequence[Mapping[str, Any]] | None = None,
+) -> BlockResult:
+    """Give a block as the statistics take it; a diverged training stands at chance level.
+
+    Args:
+        block: its number.
+        trials: of the block.
+        metric: column of the score.
+        chance: scores of a network that has learnt nothing.
+        results: of the trainings, where they are not those of the trials: longer ones.
+    """
+    rows = [trial.result for trial in trials] if results is None else results
+
+    def values(column: str) -> Any:
+        found = [chance[column] if row["state"] == "diverged" else row.get(column) for row in rows]
+        return None if any(v is None for v in found) else np.array(found, dtype=float)
+
+    last = values(f"{metric}_last")
+    first = trials[0].study
+    assert first is not None
+    return BlockResult(
+        block=block,
+        levels=np.array([trial.study["levels"] for trial in trials if trial.study is not None]),
+        varied=tuple(first["varied"]),
+        scores=100 * values(metric),
+        losses=values("val_loss"),
+        scores_last=None if last is None or metric == "accuracy" else 100 * last,
+        losses_last=None if metric == "accuracy" else values("val_loss_last"),
+        latency_ms=np.array([trial.result["latency_ms"] for trial in trials], dtype=float),
+        macs=np.array([trial.result["macs"] for trial in trials], dtype=float),
+    )
