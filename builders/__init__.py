@@ -2,7 +2,7 @@
 
 from builders.backbone import Backbone, build_backbone, features_only
 from builders.checkpoints import load_official, official_state_dict
-from builders.network import Network, build_network, merge_network
+from builders.network import Network, build_network, inference_network, merge_network
 from builders.timm_registry import register_timm
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "build_backbone",
     "build_network",
     "features_only",
+    "inference_network",
     "load_official",
     "merge_network",
     "official_state_dict",

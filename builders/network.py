@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from builders.backends import AUTO, Backends, use_backends
 from builders.blocks import BLOCKS
-from builders.heads import HEADS
+from builders.heads import HEADS, Head
 from builders.layers import Mergeable
 from builders.parts import find_row
 from builders.stems import STEMS
@@ -21,9 +21,9 @@ from search_space.architecture import Architecture
 
 
 class Network(Trunk):
-    """logits = head(stage_n(transition_n(... stage_1(stem(images))))).
+    """logits = head(map_1, ..., map_n), map_n = stage_n(transition_n(... stage_1(stem(images)))).
 
-    (B, channels, H, W) to (B, classes).
+    (B, channels, H, W) to (B, classes), with a dense head to (B, 2, classes, H, W): `DenseHead`.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class Network(Trunk):
         self.head = head
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Give the logits, (B, classes)."""
-        logits: Tensor = self.head(self.features(x_BCHW)[-1])
+        """Give the logits."""
+        size = x_BCHW.shape[-2], x_BCHW.shape[-1]
+        logits: Tensor = self.head(self.features(x_BCHW), size)
         return logits
 
 
@@ -59,7 +60,7 @@ def build_network(
 
     Args:
         architecture: what to build.
-        num_classes: number of logits.
+        num_classes: number of logits, of a dense head for every pixel.
         drop_path: share of images for which the last block is left out in training; it grows
             linearly from 0 at the first block.
         backends: what computes it while it trains.
@@ -86,7 +87,7 @@ def build_network(
         stem=stem.build(architecture.stem, architecture.channels, rows[0].width),
         stages=stages,
         transitions=[transition.build(before.width, row.width) for before, row in pairwise(rows)],
-        head=head.build(rows[-1].width, num_classes),
+        head=head.build(architecture.widths, num_classes),
     )
     stem.draw(network.stem)
     block.draw(network.stages)
@@ -107,6 +108,18 @@ def merge_network(network: nn.Module) -> nn.Module:
         return network.merged().eval()
     merged = copy.deepcopy(network)
     _merge_children(merged, (Mergeable,))
+    return merged.eval()
+
+
+def inference_network(network: nn.Module) -> nn.Module:
+    """Give a new network in eval mode: merged, and of a dense head the reading of all stages alone.
+
+    It is what is counted as inference, measured and exported.
+    """
+    merged = merge_network(network)
+    head = getattr(merged, "head", None)
+    if isinstance(head, Head):
+        merged.register_module("head", head.inference())
     return merged.eval()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from builders.backbone import Backbone
 from builders.checkpoints import load_official
-from builders.heads import HEADS, Head
+from builders.heads import HEADS, PooledHead
 from builders.network import Network, build_network
 from search_space.architecture import Architecture
 from search_space.errors import CheckpointError, ReplkError, SpaceError
@@ -93,7 +93,7 @@ class TimmNetwork(Network):
         """Give the logits of the last map, or its pooled channels."""
         if not self.global_pool:
             return x
-        assert isinstance(self.head, Head)
+        assert isinstance(self.head, PooledHead)
         pooled_BC = F.dropout(self.head.pooled(x), self.drop_rate, self.training)
         if pre_logits:
             return pooled_BC
@@ -122,12 +122,12 @@ class TimmNetwork(Network):
 
     def get_classifier(self) -> nn.Module:
         """Give the linear layer of the head, or the identity where there are no classes."""
-        assert isinstance(self.head, Head)
+        assert isinstance(self.head, PooledHead)
         return self.head.classify
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a new linear layer into the head, or with 0 classes the identity."""
-        assert isinstance(self.head, Head)
+        assert isinstance(self.head, PooledHead)
         self.global_pool = _checked_pool(global_pool, num_classes, before=self.global_pool)
         classify: nn.Module = nn.Identity()
         if num_classes:

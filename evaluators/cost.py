@@ -19,8 +19,8 @@ class Cost:
     *train* is what is trained, with all branches and norms. *merged* is the form whose size the
     family's authors publish: UniRepLKNet with everything folded, RepLKNet with its large kernels
     folded and all other batch norms kept, ConvNeXt and SLaK as they are trained; a mixture counts
-    every part by its own family. *inference* is what `merge_network` makes, with everything folded
-    that folds: what is measured, exported and ranked.
+    every part by its own family. *inference* is what `inference_network` makes, with everything
+    folded that folds, and of a dense head one reading: what is measured, exported and ranked.
 
     macs are the multiply-adds of convolutions, linear layers and matrix products. Norms (batch,
     layer and global response), pooling, activations, additions, gates and biases are not counted:
@@ -52,7 +52,7 @@ def cost(architecture: Architecture, num_classes: int) -> Cost:
     stages = architecture.built_stages
     parts = [
         (1, stem(architecture.stem, architecture.channels, stages[0].width, architecture.size)),
-        (1, head(stages[-1].width, num_classes)),
+        (1, head(architecture.widths, num_classes, architecture.maps)),
     ]
     before = area_before = 0
     for stage, (height, width) in zip(stages, architecture.maps, strict=True):

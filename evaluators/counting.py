@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from builders.network import Network, build_network, merge_network, published_network
+from builders.network import Network, build_network, inference_network, published_network
 from search_space.architecture import Architecture
 
 MAC_OPERATORS = ("conv", "linear", "addmm", "mm", "matmul", "bmm", "einsum")
@@ -86,7 +86,7 @@ def meta_macs(architecture: Architecture, num_classes: int, *, form: str = "trai
 _FORMS: dict[str, Callable[[Network], nn.Module]] = {
     "train": lambda network: network,
     "merged": published_network,
-    "inference": merge_network,
+    "inference": inference_network,
 }
 
 

@@ -40,9 +40,15 @@ COUNTS = {
     "relu": "other pointwise operators",
     "sum": "other pointwise operators",
     "pool": "pool operators",
+    "resize": "resize operators",
 }
 """Terms that count operators, by their kind."""
-ELEMENTS = {"norm": "norm elements", "response": "response elements", "gelu": "GELU elements"}
+ELEMENTS = {
+    "norm": "norm elements",
+    "response": "response elements",
+    "gelu": "GELU elements",
+    "resize": "resize elements",
+}
 """Terms that count the elements that operators of a kind write."""
 DENSE = "dense MACs"
 SMALL, LARGE, HUGE = (f"depthwise MACs, kernels {size}" for size in ("to 7", "to 13", "above 13"))

@@ -6,20 +6,22 @@ tables of `builders`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from builders.blocks import inner_width, strip_beside
+from builders.heads import PYRAMID_WIDTH
 from builders.stems import half_width, patch_side, strides
 from builders.structures import SQUEEZE
 from search_space.architecture import Architecture, Stage, Stem
 from search_space.families import stem_map
 
-KINDS = ("dense", "depthwise", "norm", "response", "gelu", "relu", "sum", "pool")
+KINDS = ("dense", "depthwise", "norm", "response", "gelu", "relu", "sum", "pool", "resize")
 """Kinds of operators. dense: convolutions over all channels and linear layers; norm: layer norms;
 response: global response normalisation; relu: sigmoids too; sum: additions and gates, of two maps;
-pool: mean over the map."""
+pool: mean over the map; resize: bilinear."""
 
 Map = tuple[int, int]
 """Height and width in pixels."""
@@ -54,7 +56,7 @@ Operators = Iterator[Operator]
 
 
 def operators(architecture: Architecture, num_classes: int) -> Operators:
-    """List the operators of what `merge_network` makes of an architecture, in the order they run.
+    """List the operators of the inference form of an architecture, in the order they run.
 
     Raises:
         KeyError: a part of this kind is not known; `evaluators.cost` refuses it with the reason.
@@ -73,7 +75,9 @@ def operators(architecture: Architecture, num_classes: int) -> Operators:
         listed = {kernel: tuple(block(stage, kernel, at)) for kernel in set(stage.kernels)}
         for kernel in stage.kernels:
             yield from listed[kernel]
-    yield from HEAD_OPERATORS[architecture.head](stages[-1].width, num_classes, maps[-1])
+    yield from HEAD_OPERATORS[architecture.head](
+        architecture.widths, num_classes, maps, architecture.size
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -293,18 +297,46 @@ def _depthwise_pair(stage: Stage, at: Map) -> Operators:
     yield _mapped("sum", elements, inputs=2)
 
 
-# Heads: (width, number of classes, map).
+# Heads: (widths, number of classes, maps, size in pixels).
 
 
-def _pool_norm(width: int, num_classes: int, at: Map) -> Operators:
-    yield _pool(width, _area(at))
-    yield _norm(width, 1)
-    yield _pointwise(width, num_classes, 1)
+def _pool_norm(
+    widths: Sequence[int],
+    num_classes: int,
+    maps: Sequence[Map],
+    size: Map,  # noqa: ARG001
+) -> Operators:
+    yield _pool(widths[-1], _area(maps[-1]))
+    yield _norm(widths[-1], 1)
+    yield _pointwise(widths[-1], num_classes, 1)
 
 
-def _norm_pool(width: int, num_classes: int, at: Map) -> Operators:
-    yield _pool(width, _area(at))
-    yield _pointwise(width, num_classes, 1)
+def _norm_pool(
+    widths: Sequence[int],
+    num_classes: int,
+    maps: Sequence[Map],
+    size: Map,  # noqa: ARG001
+) -> Operators:
+    yield _pool(widths[-1], _area(maps[-1]))
+    yield _pointwise(widths[-1], num_classes, 1)
+
+
+def _pyramid(widths: Sequence[int], num_classes: int, maps: Sequence[Map], size: Map) -> Operators:
+    areas = [_area(at) for at in maps]
+    for number, (width, area) in enumerate(zip(widths, areas, strict=True)):
+        lateral = _pointwise(width, PYRAMID_WIDTH, area)
+        # The first alone has a bias.
+        yield lateral._replace(weights=lateral.weights - PYRAMID_WIDTH) if number else lateral
+    for coarse, fine in reversed(list(pairwise(areas))):
+        yield _resize(PYRAMID_WIDTH, coarse, fine)
+        yield _mapped("sum", PYRAMID_WIDTH * fine, inputs=2)
+    yield _mapped("gelu", PYRAMID_WIDTH * areas[0])
+    yield _pointwise(PYRAMID_WIDTH, num_classes, areas[0])
+    yield _resize(num_classes, areas[0], _area(size))
+
+
+def _resize(width: int, read: int, made: int) -> Operator:
+    return Operator("resize", 0, 0, width * read, width * made, 0)
 
 
 STEM_OPERATORS: dict[str, Callable[[Stem, int, int, Map], Operators]] = {
@@ -330,7 +362,8 @@ STRUCTURE_OPERATORS: dict[str, Callable[[Stage, Map], Operators]] = {
     "pointwise": _pair,
     "depthwise": _depthwise_pair,
 }
-HEAD_OPERATORS: dict[str, Callable[[int, int, Map], Operators]] = {
+HEAD_OPERATORS: dict[str, Callable[[Sequence[int], int, Sequence[Map], Map], Operators]] = {
     "pool_norm": _pool_norm,
     "norm_pool": _norm_pool,
+    "dense": _pyramid,
 }

@@ -7,13 +7,14 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from builders.backends import AUTO
 from builders.blocks import BLOCKS
 from builders.heads import HEADS
 from builders.layers import Mergeable
-from builders.network import merge_network
+from builders.network import inference_network, merge_network
 from builders.parts import PartCost, Row
 from builders.stems import STEMS
 from builders.structures import STRUCTURES
@@ -26,6 +27,8 @@ from tests.random_architectures import randomise
 
 SIZE = (9, 7)
 WIDTH = 8
+HEAD_WIDTHS = (WIDTH, 6)
+HEAD_MAPS = (SIZE, (5, 4))
 
 
 class Case:
@@ -36,6 +39,20 @@ class Case:
         self.channels = channels
         self.cost = cost
         self.keeps_shape = keeps
+
+
+class HeadOnMaps(nn.Module):
+    """A head behind two maps, the second half as large, of an image twice the size of the first."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        second = F.avg_pool2d(x, 2, ceil_mode=True)[:, : HEAD_WIDTHS[1]]
+        size = 2 * x.shape[-2], 2 * x.shape[-1]
+        y: Tensor = self.head([x, second], size)
+        return y
 
 
 def _block(row: Row, kernel: int, structure: str = "se") -> Case:
@@ -78,8 +95,9 @@ def _cases() -> dict[str, Case]:
         cost = row.cost(WIDTH, 10, SIZE[0] * SIZE[1], made[0] * made[1])
         cases[f"transition {kind}"] = Case(row.build(WIDTH, 10), WIDTH, cost, keeps=False)
     for kind, row in HEADS.items():
-        cost = row.cost(WIDTH, 3)
-        cases[f"head {kind}"] = Case(row.build(WIDTH, 3), WIDTH, cost, keeps=False)
+        cost = row.cost(HEAD_WIDTHS, 3, HEAD_MAPS)
+        part = HeadOnMaps(row.build(HEAD_WIDTHS, 3))
+        cases[f"head {kind}"] = Case(part, WIDTH, cost, keeps=False)
     return cases
 
 
@@ -154,7 +172,7 @@ def test_half_precision_merges_and_runs(case: Case, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_its_cost_is_what_is_counted(case: Case) -> None:
-    merged = merge_network(case.part)
+    merged = inference_network(case.part)
     train, after = (count(part, SIZE, case.channels) for part in (case.part, merged))
 
     given = case.cost

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from builders.depthwise import DepthwiseConv
-from builders.network import build_network, merge_network, published_network
+from builders.network import build_network, inference_network, published_network
 from evaluators.cost import Cost, cost
 from evaluators.counting import count, meta_macs
 from search_space.architecture import Architecture, Stage, Stem, paper_branches
@@ -121,7 +121,7 @@ def test_closed_form_equals_what_fvcore_counts_in_both_forms(first: int) -> None
         given = cost(architecture, 7)
         with torch.device("meta"):
             network = build_network(architecture, 7)
-            forms = network, published_network(network), merge_network(network)
+            forms = network, published_network(network), inference_network(network)
         train, merged, inference = (
             count(form, architecture.size, architecture.channels) for form in forms
         )
@@ -151,7 +151,7 @@ def test_closed_form_equals_torchs_own_count_on_the_meta_device(form: str) -> No
 def test_activations_are_the_outputs_of_convolutions_and_linear_layers() -> None:
     for seed in range(300, 315):
         architecture = random_architecture(seed)
-        merged = merge_network(build_network(architecture, 5))
+        merged = inference_network(build_network(architecture, 5))
         outputs = 0
 
         def add(_module: object, _inputs: object, y: torch.Tensor) -> None:

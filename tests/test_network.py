@@ -266,7 +266,7 @@ def test_the_same_global_seed_gives_the_same_weights() -> None:
         ),
         ({"stem": Stem(kind="conv7")}, "stem.kind: .* got 'conv7'; this version builds uni"),
         ({"transition": "pool"}, "transition: .* got 'pool'; this version builds unireplknet,"),
-        ({"head": "pool"}, "head: .* got 'pool'; this version builds pool_norm, norm_pool$"),
+        ({"head": "pool"}, "head: .* got 'pool'; this version builds pool_norm, norm_pool, dense$"),
     ],
 )
 def test_a_kind_without_a_builder_is_refused_with_those_that_have_one(

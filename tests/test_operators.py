@@ -16,7 +16,7 @@ from builders.blocks import BLOCKS
 from builders.depthwise import DepthwiseConv
 from builders.feed_forward import ResponseNorm
 from builders.heads import HEADS
-from builders.network import build_network, merge_network
+from builders.network import build_network, inference_network
 from builders.stems import STEMS
 from builders.structures import STRUCTURES
 from builders.transitions import TRANSITIONS
@@ -47,7 +47,7 @@ class _Calls(TorchDispatchMode):
 
 def seen(architecture: Architecture, num_classes: int) -> tuple[list[Operator], Counter[str]]:
     """Run a merged network: what its layers do, by hooks, and the calls of torch's operators."""
-    network = merge_network(build_network(architecture, num_classes))
+    network = inference_network(build_network(architecture, num_classes))
     found: list[Operator] = []
 
     def layer(module: Any, inputs: tuple[Tensor, ...], made: Tensor) -> None:
@@ -106,6 +106,7 @@ def test_other_operators_are_as_many_as_torch_runs(first: int) -> None:
         # A response norm has one mean and two products of its own.
         assert given["pool"] == calls["mean"] - given["response"]
         gates = calls["mul of 2"] - 2 * given["response"]
+        assert given["resize"] == calls["upsample_bilinear2d"]
         assert given["sum"] == calls["add of 2"] + gates, f"seed {seed}: {architecture}"
 
 
