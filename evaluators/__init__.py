@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from evaluators.data import load_data
     from evaluators.images import ImageData, describe, matched
     from evaluators.latency import Latency, device_facts, measure_latency, separable
-    from evaluators.training import Recipe, Training, evaluate, train_briefly
+    from evaluators.recipe import Recipe, default_recipe
+    from evaluators.scores import Scores, evaluate
+    from evaluators.training import Training, train_briefly
 
 __all__ = [
     "ImageData",
     "Latency",
     "Recipe",
+    "Scores",
     "Training",
+    "default_recipe",
     "describe",
     "device_facts",
     "evaluate",
@@ -36,11 +40,13 @@ __all__ = [
 _HOMES = {
     "ImageData": "images",
     "Latency": "latency",
-    "Recipe": "training",
+    "Recipe": "recipe",
+    "Scores": "scores",
     "Training": "training",
+    "default_recipe": "recipe",
     "describe": "images",
     "device_facts": "latency",
-    "evaluate": "training",
+    "evaluate": "scores",
     "linear_baseline": "baseline",
     "load_data": "data",
     "matched": "images",

@@ -13,8 +13,9 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from evaluators.scores import cross_entropy
 
 SparsityInit = Literal["snip", "erk", "uniform"]
 """How the zeros are shared out among the weights: a word of `Recipe.sparsity_init`."""
@@ -44,7 +45,7 @@ def initial_densities(
     *,
     method: SparsityInit,
     images_BCHW: Tensor,
-    labels_B: Tensor,
+    labels: Tensor,
 ) -> dict[str, float]:
     """Give the density of every maskable weight, so that the share `sparsity` of them all is zero.
 
@@ -55,10 +56,10 @@ def initial_densities(
         sparsity: in (0, 1).
         method: `snip` looks at the batch, the others at the shapes alone.
         images_BCHW: one training batch as the network reads it.
-        labels_B: its classes.
+        labels: its classes.
     """
     if method == "snip":
-        return snip_densities(snip_scores(network, images_BCHW, labels_B), sparsity)
+        return snip_densities(snip_scores(network, images_BCHW, labels), sparsity)
     shapes = {name: tuple(weight.shape) for name, weight in maskable_weights(network).items()}
     return SHAPE_RULES[method](shapes, sparsity)
 
@@ -119,13 +120,13 @@ def snip_densities(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, f
     return found
 
 
-def snip_scores(network: nn.Module, images_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+def snip_scores(network: nn.Module, images_BCHW: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Give |w dL/dw| of every maskable weight, L the plain cross-entropy of one training batch.
 
     In the precision of the weights, and on a copy, so that no batch norm takes note of the batch.
     """
     probe = copy.deepcopy(network).train()
-    loss = F.cross_entropy(probe(images_BCHW), labels_B)
+    loss = cross_entropy(probe(images_BCHW), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     scores = {}
     for name, weight in maskable_weights(probe).items():

@@ -153,7 +153,7 @@ class DynamicSparsity:
 def drawn_masks(
     network: nn.Module,
     images_BCHW: Tensor,
-    labels_B: Tensor,
+    labels: Tensor,
     *,
     method: SparsityInit,
     steps: int,
@@ -168,7 +168,7 @@ def drawn_masks(
     Args:
         network: changed in place; on the device where it will be trained.
         images_BCHW: a training batch.
-        labels_B: its classes.
+        labels: its classes, or masks.
         method: what decides how dense each weight is.
         steps: see `DynamicSparsity`, as for the rest.
         updates: see there.
@@ -179,7 +179,7 @@ def drawn_masks(
     densities: dict[str, float] = {}
     if sparsity:
         densities = initial_densities(
-            network, sparsity, method=method, images_BCHW=images_BCHW, labels_B=labels_B
+            network, sparsity, method=method, images_BCHW=images_BCHW, labels=labels
         )
     return DynamicSparsity(
         network, densities, steps=steps, updates=updates, prune_rate=prune_rate, seed=seed
@@ -267,8 +267,9 @@ def _random_snip(
         torch.manual_seed(seed)
         network = build_network(architecture, num_classes)
         images_BCHW = torch.randn(count, architecture.channels, *architecture.size)
-        labels_B = torch.randint(num_classes, (count,))
-        scores = snip_scores(network, images_BCHW, labels_B)
+        shape = architecture.size if architecture.task == "segmentation" else ()
+        labels = torch.randint(num_classes, (count, *shape))
+        scores = snip_scores(network, images_BCHW, labels)
     return snip_densities(scores, architecture.weights_sparsity)
 
 

@@ -1,4 +1,4 @@
-"""Short training of one network, and its evaluation, on data that lies in memory."""
+"""Short training of one network on data that lies in memory."""
 
 from __future__ import annotations
 
@@ -11,101 +11,20 @@ from itertools import chain
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluators.batches import Augmenter, Normaliser
-from evaluators.densities import SPARSITY_INITS, SparsityInit
 from evaluators.device import fastest_kernels, place, precision
 from evaluators.flat import flattened
-from evaluators.images import ImageData, Split
+from evaluators.images import ImageData
+from evaluators.recipe import Recipe
+from evaluators.scores import Scores, cross_entropy, evaluate
 from evaluators.sparsity import drawn_masks
-from search_space.errors import RunError
 
 # Shapes: B batch, H height, W width, C channels; uint8 pixels lie as BHWC, networks read BCHW.
 
-EVALUATION_BATCH = 250
-"""Images of one forward pass in an evaluation; divides the shipped splits."""
-
 REPORTS_PER_EPOCH = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """How a network is trained; the same for every network of a search.
-
-    The defaults are for a few hundred steps, tuned on four UniRepLKNets of 14 to 100 thousand
-    parameters and one epoch of the shipped data (mean validation cross-entropy, nats): batches of
-    64 with a tenth of warm-up, shifts of 2 and smoothing 0.1 gave 0.81, no shifts 0.70, smoothing
-    0.05 0.66, batches of 32 and four tenths of warm-up 0.59. At equal CPU time batches of 64 gave
-    0.63; rates from 0.003 to 0.006 are level. After three epochs shifts of 1 still cost 0.05.
-    """
-
-    epochs: float = 0.75
-    """Passes over the training split; may be a fraction. The schedule ends with them."""
-    batch_size: int = 32
-    lr: float = 4e-3
-    """Peak learning rate of AdamW, reached after the warm-up."""
-    weight_decay: float = 0.05
-    """Not applied to biases and one-dimensional parameters (norms, layer scale)."""
-    label_smoothing: float = 0.05
-    """Of the training loss only; a validation loss is never smoothed."""
-    warmup: float = 0.4
-    """Share of the steps in which the rate rises; after them it falls to zero as a half cosine."""
-    shift: int = 0
-    """Most pixels by which a training image moves in each direction; black moves in."""
-    flip: bool = False
-    """Whether half of the training images are mirrored left to right."""
-    recalibration_batches: int = 20
-    """Batches over which batch norm statistics are averaged anew before an evaluation; 0: not."""
-    sparsity_init: SparsityInit = "snip"
-    """How a network with `weights_sparsity` shares out its zeros: snip, erk or uniform.
-
-    Neither this nor the next two act on a dense network.
-    """
-    prune_rate: float = 0.3
-    """Share of the active weights that the first update of the masks moves; falls to 0.005 as a
-    half cosine. Published: 0.5 for SLaK-T, 0.3 for S and B; 0 keeps the first masks."""
-    mask_updates: int = 50
-    """Updates of the masks, evenly over the steps, however many these are.
-
-    Published trainings of 93,600 steps made 46 (SLaK-T) and 936. On a SLaK of 104 thousand weights
-    and these defaults (mean validation cross-entropy of two seeds, nats) none gave 1.00, 20 0.99
-    and 60 0.96; without sparsity it gave 0.88.
-    """
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained.
-
-        Raises:
-            RunError: for a setting out of its range.
-        """
-        checks = {
-            "epochs": (self.epochs > 0 and math.isfinite(self.epochs), "a finite number above 0"),
-            "batch_size": (self.batch_size >= 2, "at least 2, which batch norm needs"),
-            "lr": (self.lr > 0 and math.isfinite(self.lr), "a finite number above 0"),
-            "weight_decay": (self.weight_decay >= 0, "0 or more"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
-            "warmup": (0 <= self.warmup < 1, "a share in [0, 1)"),
-            "shift": (self.shift >= 0, "0 or more"),
-            "recalibration_batches": (self.recalibration_batches >= 0, "0 or more"),
-            "sparsity_init": (self.sparsity_init in SPARSITY_INITS, "snip, erk or uniform"),
-            "prune_rate": (0 <= self.prune_rate <= 1, "a share in [0, 1]"),
-            "mask_updates": (self.mask_updates >= 0, "0 or more"),
-        }
-        for name, (holds, rule) in checks.items():
-            if not holds:
-                raise RunError(
-                    f"recipe: {name}: must be {rule}, got {getattr(self, name)!r}; change it"
-                )
-
-    def steps(self, images: int) -> int:
-        """Give the number of optimiser steps on a split of so many images, at least one.
-
-        The images left over after the last whole batch of an epoch wait for the next epoch's order.
-        """
-        return max(1, round(self.epochs * max(1, images // self.batch_size)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,10 +34,8 @@ class Training:
     state: Literal["complete", "diverged"]
     """`diverged`: the loss or the logits left the finite numbers at step `steps` (on CUDA, where
     losses are read a few times an epoch, at one of the steps since the last reading)."""
-    accuracy: float | None
-    """Share of the validation images classified rightly; None where diverged."""
-    val_loss: float | None
-    """Mean cross-entropy on the validation split, nats, not smoothed; None where diverged."""
+    scores: Scores | None
+    """On the validation split; None where diverged."""
     steps: int
     """Optimiser steps made."""
     seconds: float
@@ -148,7 +65,8 @@ def train_briefly(
     from before the first step to the end (see `evaluators.sparsity`); SNIP reads the first batch.
 
     Args:
-        network: maps (B, C, H, W) to logits (B, classes); moved to the device, channels last.
+        network: maps (B, C, H, W) to logits as `evaluate` reads them; moved to the device, channels
+            last.
         data: as the network reads it (see `matched`).
         recipe: how to train.
         seed: of the order, the augmentation and whatever the network draws itself (drop path).
@@ -175,7 +93,7 @@ def train_briefly(
     curve: list[tuple[int, float]] = []
     losses: list[Tensor] = []
     every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
-    accuracy = val_loss = math.nan
+    scores = None
     with _own_randomness(seed, device), fastest_kernels(device):
         first = next(batches)
         masks = drawn_masks(
@@ -217,49 +135,22 @@ def train_briefly(
                 device=device,
             )
             inference = merge(network) if merge else network
-            accuracy, val_loss = evaluate(inference, data, device=device)
-    complete = math.isfinite(val_loss)
-    if complete:
+            scores = _finite(evaluate(inference, data, device=device))
+    if scores is not None:
         report(
-            step=step, total_steps=total, loss=curve[-1][1], accuracy=accuracy, val_loss=val_loss
+            step=step,
+            total_steps=total,
+            loss=curve[-1][1],
+            accuracy=scores.accuracy,
+            val_loss=scores.loss,
         )
     return Training(
-        state="complete" if complete else "diverged",
-        accuracy=accuracy if complete else None,
-        val_loss=val_loss if complete else None,
+        state="diverged" if scores is None else "complete",
+        scores=scores,
         steps=step,
         seconds=watch.seconds,
         curve=tuple(curve),
     )
-
-
-def evaluate(
-    network: nn.Module,
-    data: ImageData,
-    split: Literal["train", "val", "test"] = "val",
-    *,
-    device: torch.device | str = "cpu",
-) -> tuple[float, float]:
-    """Give accuracy (a share) and mean cross-entropy (nats, not smoothed) on one split.
-
-    The network is put in eval mode; its merged form gives the same numbers faster. Logits that are
-    not finite give a cross-entropy that is not finite.
-    """
-    device = torch.device(device)
-    place(network, device).eval()
-    part: Split = getattr(data, split)
-    normalise = Normaliser(data, device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    entropy = torch.zeros((), dtype=torch.float64, device=device)
-    with torch.inference_mode():
-        for start in range(0, len(part), EVALUATION_BATCH):
-            pixels = torch.from_numpy(part.images[start : start + EVALUATION_BATCH]).to(device)
-            labels = torch.from_numpy(part.labels[start : start + EVALUATION_BATCH]).to(device)
-            with precision(device):
-                logits = network(normalise(pixels)).float()
-            right += (logits.argmax(dim=1) == labels).sum()
-            entropy += F.cross_entropy(logits, labels, reduction="sum").double()
-    return int(right) / len(part), float(entropy) / len(part)
 
 
 def recalibrate(
@@ -290,17 +181,23 @@ def recalibrate(
     network.eval()
 
 
+def _finite(scores: Scores) -> Scores | None:
+    """Give the scores where every cross-entropy is finite."""
+    losses = [one.loss for one in (scores, scores.last) if one is not None]
+    return scores if all(map(math.isfinite, losses)) else None
+
+
 def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     images_BCHW: Tensor,
-    labels_B: Tensor,
+    labels: Tensor,
     label_smoothing: float,
 ) -> Tensor:
     """Make one optimiser step; give the loss before it."""
     with precision(images_BCHW.device):
         logits = network(images_BCHW)
-    loss = F.cross_entropy(logits.float(), labels_B, label_smoothing=label_smoothing)
+    loss = cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
     # The gradients of the parameters are views: see `evaluators.flat`.
     optimiser.zero_grad(set_to_none=False)
     loss.backward()  # type: ignore[no-untyped-call]

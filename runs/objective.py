@@ -23,15 +23,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from builders import build_network, merge_network
+from builders import build_network, inference_network, merge_network
 from builders.backends import AUTO, BackendName, Backends, SumShape
 from evaluators.device import tune_allocator
 from evaluators.images import ImageData, Split
 from evaluators.latency import prepared, time_passes
 from evaluators.passes import Backend
 from evaluators.probe import probe
+from evaluators.recipe import Recipe
+from evaluators.scores import Scores, evaluate
 from evaluators.sparsity import trained_sparse_cost
-from evaluators.training import Recipe, evaluate, train_briefly
+from evaluators.training import train_briefly
 from runs.images import DataSource
 from runs.locks import QuietLock
 from search_space.architecture import Architecture
@@ -106,7 +108,7 @@ class ProbeJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreJob:
-    """Test accuracy of trained networks, looked at once."""
+    """Test scores of trained networks, looked at once."""
 
     networks: tuple[tuple[Architecture, str], ...]
     """Architectures with the files of their weights."""
@@ -124,8 +126,10 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     """Train one network and save its weights.
 
     Returns:
-        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`; of a
-        sparse network that is complete `params_nonzero` and `macs_nonzero` of the training form.
+        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`; in
+        segmentation `miou`, and of the reading of the last map `accuracy_last`, `val_loss_last` and
+        `miou_last`; of a sparse network that is complete `params_nonzero` and `macs_nonzero` of the
+        training form.
 
     Raises:
         ArithmeticError: the merged network is not equal to the trained one.
@@ -172,8 +176,7 @@ def _train(
             save_weights(network, Path(job.weights))
     return {
         "state": trained.state,
-        "accuracy": trained.accuracy,
-        "val_loss": trained.val_loss,
+        **_scored(trained.scores, dense=data.task == "segmentation"),
         "steps": trained.steps,
         "merge_error": merge_error,
         **counted,
@@ -182,8 +185,25 @@ def _train(
     }
 
 
+def _scored(scores: Scores | None, *, dense: bool) -> dict[str, float | None]:
+    """Give the results of an evaluation by the names of the record; None where it diverged."""
+    found = {
+        "accuracy": None if scores is None else scores.accuracy,
+        "val_loss": None if scores is None else scores.loss,
+    }
+    if dense:
+        last = None if scores is None else scores.last
+        found |= {
+            "miou": None if scores is None else scores.miou,
+            "accuracy_last": None if last is None else last.accuracy,
+            "val_loss_last": None if last is None else last.loss,
+            "miou_last": None if last is None else last.miou,
+        }
+    return found
+
+
 def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
-    """Measure the latency of merged networks side by side while every training of the run waits.
+    """Measure the latency of deployed networks side by side while every training of the run waits.
 
     Returns:
         `networks`: a dict for each architecture with `median_ms`, `low_ms`, `high_ms`, `disturbed`
@@ -212,17 +232,18 @@ def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
     }
 
 
-def score_networks(job: ScoreJob, _progress: Progress) -> list[float]:
-    """Give the test accuracy of each network."""
+def score_networks(job: ScoreJob, _progress: Progress) -> list[dict[str, float]]:
+    """Give each network's `test_accuracy`, in segmentation `test_miou` too."""
     _settle()
     data = job.data.load()
-    accuracies = []
+    scored = []
     for architecture, weights in job.networks:
         network = build_network(architecture, data.num_classes)
         network.load_state_dict(load_file(weights))
-        accuracy, _ = evaluate(merge_network(network), data, "test", device=job.device)
-        accuracies.append(accuracy)
-    return accuracies
+        scores = evaluate(inference_network(network), data, "test", device=job.device)
+        found = {"test_accuracy": scores.accuracy}
+        scored.append(found if scores.miou is None else found | {"test_miou": scores.miou})
+    return scored
 
 
 def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
@@ -278,7 +299,8 @@ def fit_baseline(source: DataSource, _progress: Progress) -> dict[str, float]:
     """Fit multinomial logistic regression on the same images."""
     # Not at the top: scikit-learn starts a thread at import, and the fork server must have none.
     baseline = import_module("evaluators.baseline").linear_baseline(source.load())
-    return {"val_accuracy": baseline.val_accuracy, "test_accuracy": baseline.test_accuracy}
+    # Accuracies, and mIoUs where the images have masks.
+    return {key: value for key, value in asdict(baseline).items() if isinstance(value, float)}
 
 
 def merge_difference(network: nn.Module, images: Tensor) -> float:
@@ -319,8 +341,8 @@ def void(_: object) -> None:
 
 
 def merged_network(architecture: Architecture, num_classes: int) -> nn.Module:
-    """Give the merged network with random weights, in eval mode."""
-    return merge_network(build_network(architecture, num_classes).eval())
+    """Give the network as it is deployed (see `inference_network`), with random weights."""
+    return inference_network(build_network(architecture, num_classes).eval())
 
 
 def _two_images(data: ImageData) -> Tensor:

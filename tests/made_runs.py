@@ -11,7 +11,7 @@ import pandas as pd
 
 from evaluators.compliance import compliance
 from evaluators.cost import cost
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
 from runs.plan import Settings
 from runs.ranking import hypervolume, objectives_named, rank, reference_point, trials_frame
 from search_space.architecture import Architecture

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from builders import build_network, merge_network
-from evaluators.training import evaluate
+from evaluators.scores import evaluate
 from runs import session
 from runs.finish import Finish, is_finished, recommended
 from runs.history import History
@@ -70,7 +70,7 @@ def accuracy_of(architecture: Architecture, weights: Path, plan: Plan) -> float:
     data = plan.data.load()
     network = build_network(architecture, data.num_classes)
     network.load_state_dict(load_file(weights))
-    return evaluate(merge_network(network), data, "test")[0]
+    return evaluate(merge_network(network), data, "test").accuracy
 
 
 def test_the_recommended_network_is_trained_on_until_it_beats_the_linear_classifier(

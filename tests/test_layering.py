@@ -15,14 +15,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("search_space", "builders", "evaluators", "runs")
 """Left to right: a room imports itself and the rooms before it."""
 
-COMMANDS = {"runs/cli.py", "runs/cli_erf.py", "runs/cli_profile.py", "runs/cli_search.py"}
+COMMANDS = {f"runs/cli{name}.py" for name in ("", "_erf", "_profile", "_search", "_study")}
 """They alone import inside functions."""
 
 # A heavy package is imported in these modules only.
 ONLY_IN = {
     "fvcore": {"evaluators/counting.py"},
     "jinja2": {"runs/report.py"},
-    "matplotlib": {"runs/figures.py", "runs/field_figure.py", "runs/roofline_figure.py"},
+    "matplotlib": {
+        *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
+        "runs/roofline_figure.py",
+    },
     "moocore": {"evaluators/estimates.py", "runs/ranking.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
@@ -31,6 +34,7 @@ ONLY_IN = {
     "ray": {"runs/ray_backend.py"},
     "sklearn": {"evaluators/baseline.py"},
     "timm": {"builders/timm_registry.py"},
+    "torchmetrics": {"evaluators/scores.py"},
     "torchvision": {"evaluators/data.py"},
 }
 MAY_PRINT = {"runs/cli.py", "runs/console.py"}

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
 from runs.plan import (
     Plan,
     Settings,

@@ -169,7 +169,7 @@ def test_snip_scores_are_weight_times_gradient_and_leave_the_network_alone() -> 
 def test_every_method_leaves_the_share_of_zeros_that_was_asked_for(method: SparsityInit) -> None:
     network = slak()
     images, labels = batch()
-    found = initial_densities(network, 0.4, method=method, images_BCHW=images, labels_B=labels)
+    found = initial_densities(network, 0.4, method=method, images_BCHW=images, labels=labels)
     sizes = {name: weight.numel() for name, weight in maskable_weights(network).items()}
     kept = sum(found[name] * size for name, size in sizes.items())
     assert kept / sum(sizes.values()) == pytest.approx(0.6, abs=0.003)

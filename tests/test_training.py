@@ -17,13 +17,9 @@ from builders import Network, build_network, merge_network
 from evaluators.data import load_data
 from evaluators.densities import SparsityInit, maskable_weights
 from evaluators.images import ImageData, Split
-from evaluators.training import (
-    Recipe,
-    Training,
-    evaluate,
-    recalibrate,
-    train_briefly,
-)
+from evaluators.recipe import Recipe
+from evaluators.scores import evaluate
+from evaluators.training import Training, recalibrate, train_briefly
 from search_space.architecture import Architecture, Stage, Stem, paper_branches
 from search_space.errors import RunError
 
@@ -78,10 +74,9 @@ def without_time(training: Training) -> Training:
 def test_a_short_training_learns(few: ImageData) -> None:
     done, _ = trained(few, epochs=8)
     assert done.state == "complete"
-    assert done.accuracy is not None
-    assert done.accuracy > 0.6
-    assert done.val_loss is not None
-    assert done.val_loss < 1.2
+    assert done.scores is not None
+    assert done.scores.accuracy > 0.6
+    assert done.scores.loss < 1.2
     assert done.curve[-1][1] < done.curve[0][1]
     assert done.steps == 80
 
@@ -100,7 +95,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_ran_before(few: ImageData) -
 def test_another_seed_gives_another_training(few: ImageData) -> None:
     first, one = trained(few)
     second, other = trained(few, seed=1)
-    assert first.val_loss != second.val_loss
+    assert first.scores != second.scores
     assert not same_weights(one, other)
 
 
@@ -131,8 +126,10 @@ def test_a_real_network_trains_and_its_merged_form_evaluates_the_same(few: Image
     merged = train_briefly(network, few, recipe=recipe, seed=0, merge=merge_network)
     plain = train_briefly(twin, few, recipe=recipe, seed=0)
     assert same_weights(network, twin)
-    assert merged.accuracy == plain.accuracy
-    assert merged.val_loss == pytest.approx(plain.val_loss, rel=1e-5)
+    assert merged.scores is not None
+    assert plain.scores is not None
+    assert merged.scores.accuracy == plain.scores.accuracy
+    assert merged.scores.loss == pytest.approx(plain.scores.loss, rel=1e-5)
 
 
 # ---- sparsity
@@ -245,7 +242,7 @@ def test_a_loss_that_is_not_finite_ends_as_diverged_at_its_step(few: ImageData) 
         report=lambda **metrics: reports.append(metrics),
     )
     assert (done.state, done.steps) == ("diverged", 5)
-    assert (done.accuracy, done.val_loss) == (None, None)
+    assert done.scores is None
     assert all("accuracy" not in row for row in reports)
 
 
@@ -258,7 +255,7 @@ def test_logits_that_are_not_finite_only_in_the_evaluation_are_diverged_too(
             return y if self.training else y / 0
 
     done = train_briefly(Fragile(99), few, recipe=Recipe(epochs=1, batch_size=32), seed=0)
-    assert (done.state, done.steps, done.accuracy) == ("diverged", 10, None)
+    assert (done.state, done.steps, done.scores) == ("diverged", 10, None)
 
 
 def test_an_absurd_rate_ends_without_an_exception(few: ImageData) -> None:
@@ -282,7 +279,8 @@ def test_reports_come_a_few_times_an_epoch_and_end_with_the_accuracy(few: ImageD
     assert [row["step"] for row in during] == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]
     assert all(row["total_steps"] == 20 and row["images_per_s"] > 0 for row in during)
     assert [(row["step"], row["loss"]) for row in during] == list(done.curve)
-    assert (last["accuracy"], last["val_loss"]) == (done.accuracy, done.val_loss)
+    assert done.scores is not None
+    assert (last["accuracy"], last["val_loss"]) == (done.scores.accuracy, done.scores.loss)
 
 
 def test_the_caller_is_asked_before_every_step_and_its_pauses_are_not_counted(
@@ -469,15 +467,15 @@ def test_evaluation_counts_hits_and_averages_the_plain_cross_entropy(few: ImageD
     labels = np.zeros(300, dtype=np.int64)
     labels[:75] = 1
     data = replace(few, val=replace(few.val, labels=labels))
-    accuracy, loss = evaluate(Fixed(), data, "val")
-    assert accuracy == 0.75
+    scores = evaluate(Fixed(), data, "val")
+    assert (scores.accuracy, scores.miou, scores.last) == (0.75, None, None)
     # -log softmax: log(e^2 + 9) - 2 for a hit, log(e^2 + 9) for a miss
-    assert loss == pytest.approx(math.log(math.exp(2) + 9) - 1.5, rel=1e-6)
+    assert scores.loss == pytest.approx(math.log(math.exp(2) + 9) - 1.5, rel=1e-6)
 
 
 def test_each_split_can_be_evaluated(few: ImageData) -> None:
     network = Plain()
-    assert len({evaluate(network, few, split)[1] for split in ("train", "val", "test")}) == 3
+    assert len({evaluate(network, few, split).loss for split in ("train", "val", "test")}) == 3
 
 
 def test_recalibrated_statistics_are_the_mean_over_the_batches(few: ImageData) -> None:
@@ -505,5 +503,5 @@ def test_no_batches_leave_the_statistics_alone(few: ImageData) -> None:
 @pytest.mark.gpu
 def test_a_gpu_trains_in_bfloat16(few: ImageData) -> None:
     done = train_briefly(Plain(), few, recipe=Recipe(epochs=8), seed=0, device="cuda")
-    assert done.accuracy is not None
-    assert done.accuracy > 0.5
+    assert done.scores is not None
+    assert done.scores.accuracy > 0.5

@@ -16,7 +16,7 @@ from scipy.stats import ks_2samp
 from builders.backends import Backends
 from builders.native import compiled
 from evaluators.data import load_data
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
 from runs.backends import user_cache
 from runs.jobs import JobKey, several
 from runs.objective import DataSource, TrainJob, train_network, training_seed
