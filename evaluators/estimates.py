@@ -3,9 +3,10 @@
 A network's score is its worth plus the luck of its seed. Networks vary around what their
 covariates say by `A` points, seeds by `s` around each network: the model of Fay and Herriot (1979),
     mean of k_i scores ~ N(theta_i, s^2 / k_i),    theta_i ~ N(x_i' beta, A^2).
-With beta under a flat prior, A under a flat one and s under what its degrees of freedom leave open,
-theta is a mixture of normals over a grid of (A, s): exact but for the grid, and sound where A is
-near 0, where a plug-in of its estimate would call all networks equal and be sure of it.
+With beta and A^2 under flat priors, whose intervals cover in the long run too (Morris 1983), and s
+under what its degrees of freedom leave open, theta is a mixture of normals over a grid of (A, s):
+exact but for the grid, and sound where A is near 0, where a plug-in of its estimate would call all
+networks equal and be sure of it.
 Everything that is random draws theta from that mixture, all networks of a draw together, since
 they share A, s and beta. Scores are points (100 x share) and more is better.
 """
@@ -23,8 +24,8 @@ from scipy import optimize, stats
 
 Floats = NDArray[np.float64]
 
-COARSE, FINE = 96, 48
-"""Values of A: in equal ratios over all that is possible, then evenly where there is mass."""
+BETWEEN = 160
+"""Values of A, in equal ratios of some 6 %: finer than 100 networks can tell A."""
 
 DEVIATIONS = 9
 """Values of s, of equal probability, where its degrees of freedom are given."""
@@ -218,25 +219,22 @@ def _posterior(
     least = 1e-6 * (float(np.ptp(scores)) or 1.0)
     deviations = np.array([max(seed_sd, least)])
     if freedom is not None:
-        share = (np.arange(DEVIATIONS) + 0.5) / DEVIATIONS
-        deviations = deviations * np.sqrt(freedom / stats.chi2.ppf(share, freedom))
+        levels = (np.arange(DEVIATIONS) + 0.5) / DEVIATIONS
+        deviations = deviations * np.sqrt(freedom / stats.chi2.ppf(levels, freedom))
     top = 30 * float(np.hypot(scores.std(), deviations.max()))
-    coarse = np.geomspace(0.01 * float(deviations.min() / math.sqrt(seeds.max())), top, COARSE)
-    weights, *_ = _components(scores, seeds, columns, coarse, deviations)
-    # Even steps of log A each hold a share A of what is flat in A.
-    mass = np.flatnonzero((weights * coarse).max(axis=0) > 1e-5 * (weights * coarse).max())
-    low = coarse[mass[0] - 1] if mass[0] else 0.0
-    fine = np.linspace(low, coarse[min(mass[-1] + 1, COARSE - 1)], FINE)
-    weights, beta, root = _components(scores, seeds, columns, fine, deviations)
+    low = 0.01 * float(deviations.min()) / math.sqrt(seeds.max())
+    between = np.geomspace(low, top, BETWEEN)
+    weights, beta, root = _components(scores, seeds, columns, between, deviations)
+    weights *= between**2  # flat in A^2, at even steps of log A
     kept = weights > 1e-5 * weights.max()
-    seed, between = np.broadcast_arrays(deviations[:, None], fine)
+    each_seed, each_between = np.broadcast_arrays(deviations[:, None], between)
     return Posterior(
         scores=scores,
         seeds=seeds,
         columns=columns,
         weights=weights[kept] / weights[kept].sum(),
-        between=between[kept],
-        deviation=seed[kept],
+        between=each_between[kept],
+        deviation=each_seed[kept],
         beta=beta[kept],
         root=root[kept],
     )
