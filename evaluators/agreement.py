@@ -52,9 +52,11 @@ def agreement(
         return Tau(math.nan, math.nan, math.nan)
     value = float(stats.kendalltau(first, second).statistic)
     if abs(value) > 1 - 1e-9 or len(first) < 5:
-        return Tau(value, *_fieller(value, len(first)))
-    low, high = np.nanquantile(_resampled(first, second, rng, resamples), LIMITS)
-    return Tau(value, float(low), float(high))
+        low, high = _fieller(value, len(first))
+    else:
+        low, high = np.nanquantile(_resampled(first, second, rng, resamples), LIMITS)
+    # Where nearly all tie, or all agree, the measured value could lie outside.
+    return Tau(value, min(float(low), value), max(float(high), value))
 
 
 def _fieller(tau: float, networks: int) -> tuple[float, float]:
@@ -68,8 +70,7 @@ def _fieller(tau: float, networks: int) -> tuple[float, float]:
     most = 1 - 1 / math.comb(networks, 2)
     middle = math.atanh(min(max(tau, -most), most))
     half = stats.norm.ppf(LIMITS[1]) * math.sqrt(0.437 / (networks - 4))
-    # The measured value belongs to its own interval.
-    return min(math.tanh(middle - half), tau), max(math.tanh(middle + half), tau)
+    return math.tanh(middle - half), math.tanh(middle + half)
 
 
 def _resampled(x: Floats, y: Floats, rng: np.random.Generator, resamples: int) -> Floats:
