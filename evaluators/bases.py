@@ -140,7 +140,9 @@ def _restricted(found: TraitSet, holds: Callable[[int, Made], bool]) -> TraitSet
     known: list[dict[tuple[object, ...], Made | None]] = []
     for index, own in enumerate(found.own):
         made_of: dict[tuple[object, ...], Made | None] = {}
-        for values, row in zip(found.tuples, found.rows[index], strict=True):
+        # Shared assignments that the stage does not see apart have one row.
+        seen = zip(found.tuples, found.rows[index], strict=True)
+        for values, row in {id(row): (values, row) for values, row in seen}.values():
             shared = dict(zip(found.shared, values, strict=True))
             for raw, made in row.items():
                 words = shared | dict(zip(own, raw, strict=True))

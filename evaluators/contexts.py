@@ -27,8 +27,8 @@ from search_space.space import DesignSpace
 OVERSAMPLE = 4
 """Contexts that are drawn for each that is kept, so that all sizes are among them."""
 
-TRIES = 1000
-"""Bases that are tried for each context: fewer than 1 in 1,000 within the constraints are none."""
+PATIENCE = 4000
+"""Bases in a row that bring no new context before there are said to be no more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +61,7 @@ def factors(space: DesignSpace) -> tuple[Factor, ...]:
         missing = None
         if guideline not in found.active:
             missing = reason(found.moves, guideline)
-            missing = missing or together(found.moves, found.active)
+            missing = missing or together(found.moves, guideline, found.active)
         rows.append(described(found.moves, guideline, missing))
     return tuple(rows)
 
@@ -84,9 +84,7 @@ def draw_contexts(
     Returns:
         The contexts, small, middle and large ones in turn; fewer where the space has fewer.
     """
-    pool = list(
-        itertools.islice(_drawn(space, OVERSAMPLE * count, measure, rng), OVERSAMPLE * count)
-    )
+    pool = list(itertools.islice(_drawn(space, measure, rng), OVERSAMPLE * count))
     pool.sort(key=lambda row: row[0])
     thirds = [pool[len(pool) * i // 3 : len(pool) * (i + 1) // 3] for i in range(3)]
     turns = [[third[place][1] for place in rng.permutation(len(third))] for third in thirds]
@@ -95,9 +93,15 @@ def draw_contexts(
 
 
 def count_contexts(space: DesignSpace, *, measure: Measure, most: int = 100) -> int:
-    """Count the distinct contexts of a space, up to `most`."""
-    rng = np.random.default_rng(0)
-    return sum(1 for _ in itertools.islice(_drawn(space, most, measure, rng), most))
+    """Count the distinct contexts of a space, up to `most`; 0 where no guideline is testable.
+
+    Args:
+        space: bound to images.
+        measure: as for `draw_contexts`.
+        most: where counting ends.
+    """
+    drawn = _drawn(space, measure, np.random.default_rng(0))
+    return sum(1 for _ in itertools.islice(drawn, most))
 
 
 def members(
@@ -193,14 +197,17 @@ def _matched(
 
 
 def _drawn(
-    space: DesignSpace, count: int, measure: Measure, rng: np.random.Generator
+    space: DesignSpace, measure: Measure, rng: np.random.Generator
 ) -> Iterator[tuple[float, Context]]:
     """Give distinct contexts that hold, with the MACs of each."""
     found = design(space.plan)
     if not found.active:
         return
     seen: set[str] = set()
-    for base in itertools.islice(found.bases.draws(rng), TRIES * count):
+    tries = 0
+    for base in found.bases.draws(rng):
+        if (tries := tries + 1) > PATIENCE:
+            return
         moves = found.bases.moves(base)
         # With a 3x3 there, its kernel in stage 1 no longer tells two contexts apart.
         key = moves.at(base, found.active, (0, 0, 1, 0)).id
@@ -214,6 +221,7 @@ def _drawn(
         if alike is None or not all(_meets(space, measure(n)) for n in alike.values()):
             continue
         seen.add(key)
+        tries = 0
         yield values["macs"], Context(base=base, kernel=base.stages[0].kernel)
 
 

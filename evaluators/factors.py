@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from evaluators.moves import EXTRAS, Moves, Pattern
+from evaluators.moves import EXTRAS, Moves
+from search_space.architecture import paper_branches
 from search_space.axes import text_key
 from search_space.families import FAMILIES
 from search_space.plan import Plan
@@ -28,22 +29,63 @@ class Factor:
 
 def described(moves: Moves, guideline: str, missing: str | None) -> Factor:
     """Put a guideline into the words of a space."""
-    extras = dict.fromkeys(e for i, _ in enumerate(moves.structures) if (e := moves.extra(i)))
-    kernels = sorted({p.kernel for p in moves.patterns[0] if p.is_large})
-    low, high = {
-        "g1": ("no extra structure in any block", f"{' or '.join(extras) or 'se'} in every block"),
-        "g2": ("no branches beside large kernels", "dilated branches beside every large kernel"),
-        "g3": (
-            f"kernel {_listed(kernels, 'or') or '7 or more'} in stage 1, drawn for each context",
-            "kernel 3 in stage 1; later stages hold large kernels either way",
-        ),
-        "g4": (
-            "large kernels in all blocks of the later stages",
-            "3x3 in the blocks added to the first one of a later stage (one large block counts as "
-            "enough here, where networks are shallow; 9 in the published ones)",
-        ),
-    }[guideline]
+    low, high = _LEVELS[guideline](moves)
     return Factor(guideline=guideline, low=low, high=high, missing=missing)
+
+
+def _g1(moves: Moves) -> tuple[str, str]:
+    extras = {i: extra for i, _ in enumerate(moves.structures) if (extra := moves.extra(i))}
+    words = _listed(dict.fromkeys(extras.values()), "or") or "se"
+    part = _part(moves, extras)
+    return f"no extra structure in the blocks{part}", f"{words} in every block{part}"
+
+
+def _g2(moves: Moves) -> tuple[str, str]:
+    acting = [i for i, row in enumerate(moves.patterns) if any(moves.dilated(i, p) for p in row)]
+    papers = {
+        moves.dilated(i, p) == paper_branches(p.kernel)
+        for i in acting
+        for p in moves.patterns[i]
+        if moves.dilated(i, p)
+    }
+    words = "the published dilated branches" if papers != {False} else "dilated branches"
+    part = _part(moves, acting)
+    return f"no branches beside large kernels{part}", f"{words} beside every large kernel{part}"
+
+
+def _g3(moves: Moves) -> tuple[str, str]:
+    kernels = sorted({p.kernel for p in moves.patterns[0] if p.is_large})
+    drawn = ", drawn for each context" if len(kernels) > 1 else ""
+    return (
+        f"kernel {_listed(kernels, 'or') or '7 or more'} in stage 1{drawn}; large ones later too",
+        "kernel 3 in stage 1; large ones later",
+    )
+
+
+def _g4(_moves: Moves) -> tuple[str, str]:
+    return (
+        "the large kernel in every block of the later stages",
+        "3x3 in the blocks that a later stage adds to its first (one large block is held to be "
+        "enough in these shallow networks; of the published ones 9)",
+    )
+
+
+_LEVELS = {"g1": _g1, "g2": _g2, "g3": _g3, "g4": _g4}
+
+_KEYS = {
+    "g1": ("structure", "se_ratio"),
+    "g2": ("dilations", "kernel"),
+    "g3": ("kernel", "placement"),
+    "g4": ("placement", "depth"),
+}
+"""Keys of a stage that decide a guideline's levels."""
+
+
+def _part(moves: Moves, acting: Collection[int]) -> str:
+    if len(acting) in (0, len(moves.patterns)):
+        return ""
+    noun = "stages" if len(acting) > 1 else "stage"
+    return f" of {noun} {_listed(i + 1 for i in acting)}"
 
 
 def reason(moves: Moves, guideline: str) -> str | None:
@@ -51,15 +93,21 @@ def reason(moves: Moves, guideline: str) -> str | None:
     return {"g1": _no_g1, "g2": _no_g2, "g3": _no_g3, "g4": _no_g4}[guideline](moves)
 
 
-def together(moves: Moves, active: Iterable[str]) -> str:
-    """Say why a guideline that has its axes cannot be tested beside those that can."""
-    keys = (*Pattern._fields, "structure")
-    names = [name for name in moves.plan.space.shared if name in keys]
-    others = ", ".join(sorted(active))
+def together(moves: Moves, guideline: str, active: Iterable[str]) -> str:
+    """Say why a guideline that has its axes cannot be tested, alone or beside those that can."""
+    others = _listed(sorted(active))
     beside = f" beside {others}" if others else ""
+    shared = [key for key in _KEYS[guideline] if key in moves.plan.space.shared]
+    if shared:
+        noun = "axes" if len(shared) > 1 else "axis"
+        return (
+            f"{noun} {_listed(shared)}: needs a value of its own in each stage to be varied{beside}"
+            ", is shared by the stages; write it under every_stage"
+        )
+    keys = _listed(_KEYS[guideline])
     return (
-        f"axes {', '.join(names) or 'of the stages'}: need both levels in one network's place"
-        f"{beside}, the stages share them; give each stage its own (every_stage)"
+        f"axes {keys}: need both levels in networks that differ in nothing else{beside}, "
+        "none was found; give the stages more values"
     )
 
 
