@@ -166,20 +166,19 @@ def _checked_classes(
     values = _values(labels["train"])
     if len(values) < 2:
         dense = labels["train"].ndim == 3
-        found = f"only {'class' if dense else 'label'} {int(values[0])}"
+        found, advice = f"only label {int(values[0])}", "there is nothing to tell apart"
         if dense and (labels["train"] == IGNORED).any():
             found += f" and {IGNORED}, which does not count"
+            advice = f"give what {IGNORED} marks an id of its own, as 1"
         raise DataError(
-            f"{arrays['train'].labels_where}: must name at least two classes, "
-            f"got {found}; there is nothing to tell apart"
+            f"{arrays['train'].labels_where}: must name at least two classes, got {found}; {advice}"
         )
     for split, part in arrays.items():
         unknown = np.setdiff1d(_values(labels[split]), values)
         if len(unknown):
-            kind = "label" if labels[split].ndim == 1 else "class"
             raise DataError(
-                f"{part.labels_where}: every {kind} must also occur in train, got "
-                f"{int(unknown[0])} which does not; move such images to train or drop them"
+                f"{part.labels_where}: every label must also occur in train, got {int(unknown[0])} "
+                "which does not; move such images to train or drop them"
             )
     return values
 

@@ -134,6 +134,11 @@ def _require_fit(image: Path, mask: Path) -> None:
                 f"mode {answer.mode!r}; convert it, ids 0 to 254 and 255 for pixels that do not "
                 "count"
             )
+        if answer.format == "JPEG":
+            raise DataError(
+                f"{mask}: must keep its class ids exactly, got JPEG, which blurs them; make the "
+                "mask anew as PNG"
+            )
         if answer.size != picture.size:
             (width, height), (wide, high) = answer.size, picture.size
             raise DataError(
