@@ -17,6 +17,7 @@ import click
 from runs.cli_erf import erf
 from runs.cli_profile import profile
 from runs.cli_search import search
+from runs.cli_study import audit, guidelines
 from runs.ending import interrupt, run
 from runs.options import QUIET, RESUME_BACKEND, size_option
 from search_space.errors import nearest
@@ -174,9 +175,8 @@ def space(
     )
 
 
-cli.add_command(search)
-cli.add_command(profile)
-cli.add_command(erf)
+for command in (search, guidelines, audit, profile, erf):
+    cli.add_command(command)
 
 
 def main() -> NoReturn:

@@ -32,10 +32,10 @@ from runs.jobs import (
     undisturbed,
 )
 from runs.objective import TrainJob, train_network, training_seed
-from runs.plan import Plan, resolved_device
-from runs.records import Records
+from runs.plan import Plan, resolved_device, unchanged_plan
+from runs.records import Event, Records
 from runs.search import Watcher
-from runs.session import HANGS, PRELOAD, session_budget, unchanged_plan
+from runs.session import HANGS, PRELOAD, session_budget
 from runs.wording import plural
 from runs.workers import Finished, Job, Pool, Progress
 from search_space.errors import RunError, WorkFailed
@@ -75,18 +75,29 @@ def reopened(directory: Path, *, command: str) -> Iterator[Reopened]:
     """
     with Records.open(directory) as records:
         plan, history = unchanged_plan(records), History(records.events)
-        budget = session_budget(records.events) or plan.settings.budget
-        if not is_finished(history, budget):
-            raise RunError(
-                f"{directory}: must be finished, {history.spent} of {budget} trainings are done; "
-                f"finish it first with 'replk-search resume {directory}'"
-            )
+        require_finished(directory, plan, history, records.events)
         try:
             yield Reopened(plan=plan, records=records, history=history)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Every training that finished is on disk; go on with '{command}'."
             ) from None
+
+
+def require_finished(
+    directory: Path, plan: Plan, history: History, events: Sequence[Event]
+) -> None:
+    """Refuse a run that has something left to do.
+
+    Raises:
+        RunError: it has.
+    """
+    budget = session_budget(events) or plan.settings.budget
+    if not is_finished(history, budget):
+        raise RunError(
+            f"{directory}: must be finished, {history.spent} of {budget} trainings are done; "
+            f"finish it first with 'replk-search resume {directory}'"
+        )
 
 
 def missing(history: History, numbers: Sequence[int], factor: float) -> list[Trial]:
@@ -150,6 +161,11 @@ def train_longer(
                     workers=workers,
                     time_limit_s=limit,
                 ).run(todo)
+
+
+def reason_of(event: Event) -> str:
+    """Say in a line why a longer training failed."""
+    return str(event["error"]).splitlines()[0]
 
 
 class LongerTrainings:
@@ -238,7 +254,8 @@ class LongerTrainings:
                 **found,
             )
             self.reopened.history.apply(written)
-        self.watcher.trial_done(row_of(trial) | found)
+        # Its latency was not measured again, so nothing disturbed it now.
+        self.watcher.trial_done(row_of(trial) | found | {"latency_disturbed": False})
 
 
 def _devices(device: str) -> list[str]:

@@ -21,7 +21,7 @@ from builders.backends import AUTO, Backends
 from evaluators.passes import Backend, default_backend, missing_onnxruntime
 from evaluators.training import Recipe
 from runs.images import DataSource
-from runs.records import write_atomic
+from runs.records import RECORD_NAME, Records, write_atomic
 from search_space.architecture import Architecture
 from search_space.errors import ReplkError, RunError, shown
 from search_space.space import DesignSpace
@@ -176,6 +176,27 @@ def plan_of(document: dict[str, Any], *, name: str) -> Plan:
         data=DataSource.from_fields(document["data_source"]),
         facts=document["facts"],
     )
+
+
+def unchanged_plan(records: Records) -> Plan:
+    """Give the plan of an open run; its file is restored where it is gone.
+
+    Raises:
+        RunError: it was changed since the run began, or cannot be read.
+    """
+    directory, header = records.directory, records.header
+    if header is None:
+        return load_plan(directory)
+    if not (directory / PLAN_NAME).exists():
+        restore_plan(header["plan"], directory)
+    plan = load_plan(directory)
+    # As this version would write what the record holds.
+    if plan_of(header["plan"], name=RECORD_NAME).document() != plan.document():
+        raise RunError(
+            f"{directory / PLAN_NAME}: must stay as the search wrote it, it was changed; "
+            "start a new run for other settings, or delete the file to have it restored"
+        )
+    return plan
 
 
 def environment(arguments: list[str]) -> dict[str, Any]:

@@ -30,19 +30,17 @@ from runs.measures import measure_with
 from runs.method_text import warm_start_text
 from runs.outputs import write_results
 from runs.plan import (
-    PLAN_NAME,
     Plan,
     Settings,
     environment,
     load_plan,
-    plan_of,
     resolved_backend,
     resolved_device,
-    restore_plan,
+    unchanged_plan,
 )
 from runs.prediction import prediction_text
 from runs.ranking import objectives_named
-from runs.records import RECORD_NAME, Records, read_events
+from runs.records import Records, read_events
 from runs.search import Search
 from runs.study import METRICS, with_study
 from runs.workers import Pool
@@ -321,29 +319,6 @@ def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibrat
         note(f"latency is not predicted: {error}")
         return plan, None
     return applied(plan, calibration), calibration
-
-
-def unchanged_plan(records: Records) -> Plan:
-    """Give the plan of an open run; its file is restored where it is gone.
-
-    Raises:
-        RunError: it was changed since the run began, or cannot be read.
-    """
-    directory, header = records.directory, records.header
-    if header is not None and not (directory / PLAN_NAME).exists():
-        restore_plan(header["plan"], directory)
-    plan = load_plan(directory)
-    if header is not None and _document(header["plan"]) != plan.document():
-        raise RunError(
-            f"{directory / PLAN_NAME}: must stay as the search wrote it, it was changed; "
-            "start a new run for other settings, or delete the file to have it restored"
-        )
-    return plan
-
-
-def _document(written: dict[str, Any]) -> dict[str, Any]:
-    """Give a recorded plan as this version would write it."""
-    return plan_of(written, name=RECORD_NAME).document()
 
 
 @contextlib.contextmanager

@@ -58,7 +58,9 @@ def one_sentence(error: str) -> str:
 
 
 def test_the_console_has_exactly_these_commands() -> None:
-    assert sorted(cli.commands) == ["erf", "profile", "report", "resume", "search", "space"]
+    assert sorted(cli.commands) == [
+        *("audit", "erf", "guidelines", "profile", "report", "resume", "search", "space"),
+    ]
 
 
 @pytest.mark.slow
