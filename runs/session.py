@@ -120,6 +120,7 @@ def plan_run(
             size=size,
             channels=channels,
             sha256=images.sha256,
+            task=images.task,
         ),
         facts={
             **environment(list(arguments)),
