@@ -20,9 +20,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from runs.guideline_text import console_table
 from runs.method_text import disturbed_text
+from runs.noise_text import champion_lines, noise_lines, standing_text
 from runs.ranking import block_text, kernels_text
-from runs.wording import main_score, missing, plural, score_text, scores_of, share
+from runs.wording import flag, main_score, missing, plural, score_text, scores_of, share
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,28 @@ PLAIN_WIDTH = 160
 LEFT = ("id", "kernels", "widths", "structure", "block")
 """Columns of words in a table of networks."""
 
-NARROW_OMITS = ("val loss", "MMACs", "widths", "S1..S4")
+KNOWN_BY = {
+    "mIoU": "miou",
+    "estimate": "estimate",
+    "95 %": "estimate_low",
+    "ranks": "rank_low",
+    "tied": "tied",
+    "P best": "p_best",
+    "P front": "p_front",
+    "gain": "predicted_gain",
+}
+"""Columns that a table shows where the run has what they are read from."""
+ESTIMATED_OMITS = ("val loss", "widths", "MMACs")
+"""What gives way to the estimates, and in a narrow terminal the next one too."""
+ESTIMATED_NARROW_OMITS = ("structure", "P front")
+ESTIMATED_WIDE = 155
+"""Columns from which a terminal shows every column of a table with estimates."""
+OUTSIDE = "*"
+"""Marks a network that the space cannot draw, as twins of equal MACs are."""
+NARROW_OMITS = (
+    *("val loss", "MMACs", "widths", "S1..S4"),
+    *("95 %", "ranks", "tied", "P best", "gain"),
+)
 """What a narrower terminal leaves to the files."""
 WIDE = 130
 """Columns from which a terminal shows every column of a table."""
@@ -151,13 +174,18 @@ class Console:
         """Show ranking, front and what to make of them; also where `quiet` hid the rest."""
         self._end_live()
         facts, frame, front = results.facts, results.frame, results.front
-        wide = self.terminal.width >= WIDE
+        width = self.terminal.width
         shown = min(RANKED_SHOWN, len(frame))
         self.terminal.print(
-            _ranking(frame.head(shown), f"\nranking, first {shown} of {len(frame)}", wide=wide)
+            _ranking(frame.head(shown), f"\nranking, first {shown} of {len(frame)}", width=width)
         )
-        self.terminal.print(_ranking(front, f"\nfront, {plural(len(front), 'network')}", wide=wide))
+        self.terminal.print(
+            _ranking(front, f"\nfront, {plural(len(front), 'network')}", width=width)
+        )
         files = [f"  {path}" for path in results.paths if Path(path).parent.name != "architectures"]
+        table = console_table(facts, width)
+        if table is not None:
+            self.terminal.print(table)
         for line in ("", *closing_lines(facts, frame), *files):
             self.terminal.print(Text(line), soft_wrap=True)
 
@@ -252,8 +280,9 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
         return [*lines, "No training was complete, so there is nothing to recommend."]
     row = frame[frame["id"] == facts["recommended"]].iloc[0]
     lines.append(
-        f"Recommended: {row['id']}, {score_text(row, 'the validation images')} after its short "
-        f"training, {row['latency_ms']:.3f} ms, {row['params']:,} parameters."
+        f"Recommended: {row['id']}, "
+        f"{standing_text(facts, row, right_after='after its short training')}, "
+        f"{row['latency_ms']:.3f} ms, {row['params']:,} parameters."
     )
     if facts["final"] is not None and facts["final"]["test_accuracy"] is not None:
         final = facts["final"]
@@ -261,6 +290,11 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
             f"Trained on for {final['epochs']:g} epochs it has "
             f"{score_text(scores_of(final, 'test_'), 'the test images')}; multinomial logistic "
             f"regression on the same data {score_text(scores_of(final, 'baseline_test_'))}."
+        )
+    lines += [*champion_lines(facts), *noise_lines(facts)]
+    if "outside_space" in frame and frame["outside_space"].fillna(value=False).any():
+        lines.append(
+            f"{OUTSIDE} lies outside the space: its hidden width gives it the MACs of its twins."
         )
     return lines
 
@@ -277,14 +311,21 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
+def _ranking(frame: pd.DataFrame, title: str, *, width: int) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     columns: dict[str, Callable[[Any], Any]] = {
         "rank": lambda row: _text(row["rank"], "d"),
         "id": lambda row: row["id"],
+        "mIoU": lambda row: _text(row["miou"], ".1%"),
         "accuracy": lambda row: _text(row["accuracy"], ".1%"),
         "val loss": lambda row: _text(row["val_loss"], ".3f"),
-        "test": lambda row: _text(row["test_accuracy"], ".1%"),
+        "estimate": lambda row: _text(row["estimate"], ".1%"),
+        "95 %": lambda row: _ends(row, "estimate", ".1%"),
+        "ranks": lambda row: _ends(row, "rank", "d"),
+        "tied": lambda row: flag(row["tied"]),
+        "P best": lambda row: _text(row["p_best"], ".0%"),
+        "P front": lambda row: _text(row["p_front"], ".0%"),
+        "test": lambda row: _text(main_score(scores_of(row, "test_"))[1], ".1%"),
         "latency ms": lambda row: _text(row["latency_ms"], ".3f"),
         "MMACs": lambda row: _text(row["macs"] / 1e6, ".2f"),
         "k params": lambda row: _text(row["params"] / 1e3, ".1f"),
@@ -292,11 +333,20 @@ def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
         "widths": lambda row: row["widths"],
         "structure": lambda row: row["structures"],
         "S1..S4": lambda row: " ".join(_text(row[f"s{i}"], ".1f") for i in range(1, 5)),
+        "gain": lambda row: _text(100 * row["predicted_gain"], "+.2f"),
     }
     if len(frame[["block", "weights_sparsity"]].drop_duplicates()) > 1:
         columns["block"] = lambda row: block_text(row["block"], row["weights_sparsity"])
+    known = {name for name, column in KNOWN_BY.items() if _known(frame, column)}
+    omitted, wide = KNOWN_BY.keys() - known, width >= WIDE
+    if "mIoU" in known:
+        omitted.add("accuracy")
+    if "estimate" in known:
+        wide = width >= ESTIMATED_WIDE
+        omitted |= {*ESTIMATED_OMITS, *(() if wide else ESTIMATED_NARROW_OMITS)}
     if not wide:
-        columns = {name: cell for name, cell in columns.items() if name not in NARROW_OMITS}
+        omitted |= {*NARROW_OMITS}
+    columns = {name: cell for name, cell in columns.items() if name not in omitted}
     for name in columns:
         table.add_column(
             name,
@@ -307,8 +357,19 @@ def _ranking(frame: pd.DataFrame, title: str, *, wide: bool) -> Table:
         cells = [str(cell(row)) for cell in columns.values()]
         if row["state"] != "complete":
             cells[2] = str(row["state"])
+        if flag(row.get("outside_space")) == "yes":
+            cells[1] += OUTSIDE
         table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def _known(frame: pd.DataFrame, column: str) -> bool:
+    return column in frame and bool(frame[column].notna().any())
+
+
+def _ends(row: Any, name: str, form: str) -> str:
+    low, high = (_text(row[f"{name}_{end}"], form) for end in ("low", "high"))
+    return low if low == high else f"{low}\u2013{high}"
 
 
 def _text(value: Any, form: str) -> str:

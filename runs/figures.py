@@ -22,6 +22,7 @@ from matplotlib.transforms import Bbox
 
 from runs.ranking import Objective
 from runs.ranking import front as front_of
+from runs.wording import SCORES
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,10 +40,19 @@ class Theme:
     """Trials behind the front."""
     shades: tuple[float, float]
     """Part of the viridis map that stands out from the ground, small to large kernel."""
+    dark: bool = False
+    """Whether the ground is dark."""
 
 
 LIGHT = Theme(ground="#ffffff", ink="#1f2328", faint="#e4e7eb", trial="#a9b0b8", shades=(0.0, 0.78))
-DARK = Theme(ground="#15181c", ink="#e6e8eb", faint="#2b3037", trial="#6b737d", shades=(0.4, 1.0))
+DARK = Theme(
+    ground="#15181c",
+    ink="#e6e8eb",
+    faint="#2b3037",
+    trial="#6b737d",
+    shades=(0.4, 1.0),
+    dark=True,
+)
 
 WIDE = (8.0, 5.0)
 """Width and height in inches for a file and a desktop page."""
@@ -195,7 +205,7 @@ def _limits(
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
-    if up.column == "accuracy":
+    if up.column in SCORES:
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     if not len(ys):
         return

@@ -6,6 +6,7 @@ one does not show is missing at this fidelity, which says nothing about the guid
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from runs.wording import Facts, missing, plural
+from runs.guideline_published import PUBLISHED, PUBLISHED_SPEED, SOURCE
+from runs.wording import MISSING, Facts, missing, plural
 
 NAMES = {
     "g1": "G1 SE",
@@ -38,54 +40,6 @@ QUESTIONS = {
 """What each guideline was held against, for people."""
 
 UNITS = {"accuracy": "points of accuracy", "miou": "points of mIoU"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
-    """What the paper found for a guideline, in the same contrast."""
-
-    effect: float
-    """Points of accuracy or mIoU."""
-    table: str
-    """Table of SOURCE."""
-    between: str
-    """The two figures whose difference it is."""
-
-
-SOURCE = (
-    "Zhang, Ding and Yue, Scaling Up Your Kernels, arXiv 2410.08049, table 3: UniRepLKNet trained "
-    "for 100 epochs on ImageNet; mIoU with UPerNet on ADE20K"
-)
-
-PUBLISHED: dict[tuple[str, str], Published] = {
-    ("g1", "accuracy"): Published(effect=0.4, table="3a", between="81.2 to 81.6 with SE"),
-    ("g1", "miou"): Published(effect=1.4, table="3a", between="45.1 to 46.5 with SE"),
-    ("g2", "accuracy"): Published(
-        effect=0.19, table="3b", between="81.44 to 81.63 with dilated branches"
-    ),
-    ("g2", "miou"): Published(
-        effect=0.59, table="3b", between="45.78 to 46.37 with dilated branches"
-    ),
-    # The paper has no two readings in classification; both networks stand at 81.6 there.
-    ("g3", "accuracy"): Published(
-        effect=0.0, table="3c", between="81.6 with 13x13 and with 3x3 in stage 1"
-    ),
-    ("g3", "miou"): Published(
-        effect=1.6,
-        table="3c",
-        between="44.9 to 46.5 with all stages read, 42.4 to 42.4 with the last alone",
-    ),
-    ("g4", "accuracy"): Published(
-        effect=0.0, table="3d", between="82.3 with 27 large blocks and with 9 of them and 18 of 3x3"
-    ),
-    ("g4", "miou"): Published(
-        effect=-0.2, table="3d", between="49.0 with 27 large blocks, 48.8 with 9 and 18 of 3x3"
-    ),
-}
-"""Effects of level 1 against level 0, by guideline and metric, from SOURCE."""
-
-PUBLISHED_SPEED = 1264 / 1145 - 1
-"""G4: gain in images a second on an A100, table 3d."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +101,7 @@ def chance(value: float | None) -> str:
 
 def change(value: float | None) -> str:
     """Write a relative change in per cent."""
-    return "" if missing(value) else f"{100 * (value or 0.0):+.1f} %"
+    return "" if missing(value) else f"{100 * (value or 0.0):+.1f}%"
 
 
 def _spaced(*parts: str) -> str:
@@ -310,12 +264,69 @@ def legend(facts: Facts) -> list[str]:
         "network: 95 % interval of the effect in a network not tried; could see: the smallest "
         "effect that these blocks would have found four times in five (G4: the smallest margin); "
         "cross-entropy: less is better.",
-        f"J: {SOURCE}.",
+        f"J: {SOURCE}. {_figures(protocol.get('metric', 'accuracy'))}.",
     ]
+
+
+def _figures(metric: str) -> str:
+    """Name the published figures behind the differences."""
+    told = [
+        f"{name.upper()} {PUBLISHED[name, metric].between} ({PUBLISHED[name, metric].table})"
+        for name in NAMES
+    ]
+    return f"{'; '.join(told)} and {change(PUBLISHED_SPEED)} images a second"
+
+
+COMPLIANCE = {
+    "g1": "depth is added by efficient structures such as squeeze-and-excitation.",
+    "g2": "large kernels have parallel dilated branches, merged into them after training.",
+    "g3": "kernels are small in the first stage and large enough for the map in the later ones.",
+    "g4": "depth beyond what large kernels need is made of 3x3 blocks.",
+}
+"""What the scores S1 to S4 ask."""
+
+
+def compliance_lines(facts: Facts) -> list[str]:
+    """Say what each compliance score asks and what following it was worth on this task."""
+    shown = {row.guideline: row for row in rows(facts)}
+    unit = UNITS[((facts.get("guidelines") or {}).get("protocol") or {}).get("metric", "accuracy")]
+    lines = []
+    for name, text in COMPLIANCE.items():
+        row = shown.get(name)
+        measured = ""
+        if row is not None:
+            effect = f"{row.effect} {unit}, " if row.effect else ""
+            measured = f" Measured here: {effect}{row.verdict}."
+        lines.append(f"S{name[1]}: {text}{measured}")
+    return lines
+
+
+def section(facts: Facts) -> dict[str, Any] | None:
+    """Give what the page says of the guidelines; None without evidence."""
+    shown = rows(facts)
+    if not shown:
+        return None
+    return {
+        "headings": [(heading, field in RIGHT) for field, heading in HEADINGS.items()],
+        "rows": [[_whole(getattr(row, field)) or MISSING for field in HEADINGS] for row in shown],
+        "sanity": sanity_text(facts),
+        "caveats": caveats(facts),
+        "legend": legend(facts),
+        "hash": str((facts.get("guidelines") or {}).get("sha256") or ""),
+    }
+
+
+def _whole(text: str) -> str:
+    """Keep an interval, a bound and a source on one line each."""
+    return re.sub(r"(?<=[\[<(])[^\])]*", lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+RIGHT = ("up", "holm", "detectable")
+"""Columns of numbers."""
 
 
 # The console.
@@ -342,7 +353,7 @@ def console_table(facts: Facts, width: int) -> Group | None:
     for field in fields:
         table.add_column(
             HEADINGS[field],
-            justify="right" if field in ("up", "holm", "detectable") else "left",
+            justify="right" if field in RIGHT else "left",
             no_wrap=field not in WRAPPED,
         )
     for row in shown:

@@ -11,6 +11,7 @@ import pandas as pd
 from runs.backends import backends_text
 from runs.prediction import prediction_text
 from runs.wording import DENSE, Facts, is_dense, milliseconds, missing, plain, plural, share
+from search_space.architecture import Architecture
 
 CLASSES_SHOWN = 20
 SCALE_LIMIT = 0.1
@@ -286,6 +287,37 @@ def _commit_text(commit: str | None) -> str:
 def _grouped(number: Any) -> str:
     """Write 828360 as 828,360; a count that is no whole number stays as it is."""
     return f"{int(number):,}" if str(number).isdigit() else str(number)
+
+
+def fidelity_text(facts: Facts, frame: pd.DataFrame) -> str:
+    """Say how long networks were trained, on what, and how much of a kernel their maps can use.
+
+    Empty where neither is known. Maps and kernels are those of the complete trials.
+    """
+    recipe, data = facts.get("recipe") or {}, facts.get("data") or {}
+    said = []
+    if recipe.get("epochs") and data.get("train"):
+        seen = round(recipe["epochs"] * data["train"])
+        size = f" of {'x'.join(map(str, data['size']))} pixels" if data.get("size") else ""
+        length = plural(recipe["epochs"], "epoch")
+        said.append(f"Every score is after {length}: {seen:,} images seen{size}.")
+    texts = frame.loc[frame["state"] == "complete", "architecture"].dropna().unique()
+    networks = [Architecture.from_json(text) for text in texts]
+    if networks:
+        stages = range(max(len(network.stages) for network in networks))
+        sides = [{max(n.maps[i]) for n in networks if i < len(n.maps)} for i in stages]
+        kernels = [
+            max((max(n.stages[i].kernels), max(n.maps[i])) for n in networks if i < len(n.maps))
+            for i in stages
+        ]
+        maps = "|".join("/".join(map(str, sorted(side))) for side in sides)
+        said.append(
+            f"Maps by stage are {maps} pixels wide, the largest kernels "
+            f"{'|'.join(str(kernel) for kernel, _ in kernels)}; a kernel k on a map r has "
+            f"min(k, 2r - 1) taps that meet it: "
+            f"{'|'.join(str(min(kernel, 2 * side - 1)) for kernel, side in kernels)}."
+        )
+    return " ".join(said)
 
 
 # How to repeat it.

@@ -11,26 +11,31 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from runs.console import duration
-from runs.figures import DARK, LIGHT, NARROW, WIDE, front_svg
+from runs.figures import DARK, LIGHT, NARROW, WIDE, Theme, front_svg
+from runs.guideline_figure import drawable, guideline_svg
+from runs.guideline_text import compliance_lines, section
 from runs.method_text import (
     batch_text,
     command_text,
     device_text,
     disturbed_text,
+    fidelity_text,
     method,
     sessions,
 )
+from runs.noise_text import champion_lines, noise_lines, standing_text
 from runs.ranking import Objective
+from runs.report_tables import FRONT_COLUMNS, RANKING_COLUMNS, network_table
 from runs.wording import (
-    WRITERS,
     Facts,
     fixed,
+    is_dense,
     main_score,
     milliseconds,
     missing,
@@ -44,52 +49,12 @@ from runs.wording import (
 
 RANKED_SHOWN = 50
 """Trials in the ranking of the page; trials.csv has them all."""
+SHORT = "right after the short training of the search"
+"""When the score of a trial was taken."""
 REASONS_SHOWN = 10
 """Reasons of failed trials, most frequent first."""
 REASON_LETTERS = 300
 """Length at which the reason of a failure is cut."""
-
-Columns = Sequence[tuple[str, str, str]]
-"""Columns of a table: column of the frame, heading, how it is written."""
-
-COMMON_COLUMNS = (
-    ("kernels", "kernels", "text"),
-    ("depths", "depths", "text"),
-    ("widths", "widths", "text"),
-    ("structures", "structure", "text"),
-    ("block", "block", "text"),
-    ("accuracy", "val. accuracy", "share"),
-    ("val_loss", "val. loss", "loss"),
-)
-COST_COLUMNS = (
-    ("latency_ms", "latency, ms", "latency"),
-    ("macs", "MMACs", "mega"),
-    ("params", "k params", "kilo"),
-    ("weights_sparsity", "sparsity", "share"),
-    ("macs_nonzero", "MMACs not zero", "mega"),
-    ("params_nonzero", "k params not zero", "kilo"),
-)
-VARYING = ("block", "weights_sparsity", "macs_nonzero", "params_nonzero", "latency_disturbed")
-"""Columns that are shown where they tell networks of the run apart."""
-FRONT_COLUMNS = (
-    ("id", "network", "text"),
-    *COMMON_COLUMNS,
-    ("test_accuracy", "test accuracy", "share"),
-    ("latency_ms", "latency, ms (95 % interval)", "interval"),
-    ("separable", "separable", "flag"),
-    ("latency_disturbed", "disturbed", "flag"),
-    *COST_COLUMNS[1:],
-    *((f"s{number}", f"S{number}", "score") for number in range(1, 5)),
-)
-"""Columns of the front's table: column of the frame, heading, how it is written."""
-RANKING_COLUMNS = (
-    ("id", "network", "text"),
-    ("role", "role", "text"),
-    ("state", "state", "text"),
-    *COMMON_COLUMNS,
-    *COST_COLUMNS,
-    ("on_front", "on the front", "flag"),
-)
 
 
 def page(
@@ -123,21 +88,27 @@ def page(
         figures=_figures(frame, objectives),
         alt=_alt(frame, front, objectives),
         reading=_reading(frame, front, objectives),
-        front=_table(
-            front, _telling(frame, FRONT_COLUMNS), facts, numbers=range(1, len(front) + 1)
+        guidelines=section(facts),
+        guideline_figures=_guideline_figures(facts),
+        compliance=compliance_lines(facts),
+        noise=noise_lines(facts),
+        champion=champion_lines(facts),
+        front=network_table(
+            front, FRONT_COLUMNS, facts, numbers=range(1, len(front) + 1), run=frame
         ),
-        ranking=_table(
+        ranking=network_table(
             frame.head(shown),
-            _telling(frame, RANKING_COLUMNS),
+            RANKING_COLUMNS,
             facts,
             numbers=frame["rank"].head(shown).tolist(),
+            run=frame,
         ),
         trials=len(frame),
         hypervolume=_hypervolume(facts, objectives),
         tally=_tally(facts),
         rejected=sorted(dict(facts.get("rejected") or {}).items(), key=lambda item: -item[1]),
         failures=_failures(frame),
-        proxy=_proxy(facts, frame),
+        proxy=[text for text in (fidelity_text(facts, frame), _proxy(facts, frame)) if text],
         method=method(facts),
         sessions=sessions(facts),
         command=command_text(facts),
@@ -151,12 +122,16 @@ def _subtitle(facts: Facts, objectives: Sequence[Objective]) -> str:
     data = facts.get("data") or {}
     device = device_text(facts.get("device") or {}, short=True)
     parts = [
-        f"Search for {' and '.join(objective.name for objective in objectives)}",
+        f"Search for {' and '.join(_name(objective) for objective in objectives)}",
         f"on {data['name']}" if data.get("name") else "",
         f"with {device}" if device else "",
         f"begun {str(facts['started'])[:10]}" if facts.get("started") else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _name(objective: Objective) -> str:
+    return "mIoU" if objective.name == "miou" else objective.name
 
 
 def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
@@ -169,12 +144,12 @@ def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
     found = complete[complete["id"].isin([facts.get("recommended")])]
     if not len(found):
         return ["No training was complete, so there is no network to recommend.", done]
-    row = found.iloc[0]
+    row: Any = found.iloc[0]
     first = (
         f"Take network {row['id']} (kernels by stage {plain(row['kernels'])}): "
         f"{milliseconds(row['latency_ms'])} ms for {batch_text(facts)} on this device, "
-        f"{fixed(row['params'], 0)} parameters, {score_text(row, 'the validation images')} "
-        "right after the short training of the search."
+        f"{fixed(row['params'], 0)} parameters, "
+        f"{standing_text(facts, row, right_after=SHORT)}."
     )
     return [first, _final_sentence(facts), done]
 
@@ -214,14 +189,36 @@ def _time(facts: Facts, frame: pd.DataFrame) -> str:
 
 
 def _figures(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[dict[str, str]]:
-    """Give the picture for each colour scheme and width, as data addresses."""
+    """Give the picture of the front for each colour scheme and width."""
+    return _pictures(
+        lambda theme, *, narrow: front_svg(
+            frame, objectives, theme=theme, size=NARROW if narrow else WIDE
+        )
+    )
+
+
+def _guideline_figures(facts: Facts) -> list[dict[str, str]]:
+    """Give the picture of the guidelines likewise; none where nothing was measured."""
+    if not drawable(facts):
+        return []
+    return _pictures(lambda theme, *, narrow: guideline_svg(facts, theme=theme, narrow=narrow))
+
+
+class Drawing(Protocol):
+    """Draws one picture as SVG."""
+
+    def __call__(self, theme: Theme, *, narrow: bool) -> str:
+        """Draw it in a colour scheme, for a wide or a narrow page."""
+
+
+def _pictures(draw: Drawing) -> list[dict[str, str]]:
+    """Give a picture for each colour scheme and width, as data addresses."""
     figures = []
-    for theme, colours in (("light", LIGHT), ("dark", DARK)):
-        for width, size in (("wide", WIDE), ("narrow", NARROW)):
-            svg = front_svg(frame, objectives, theme=colours, size=size)
-            coded = base64.b64encode(svg.encode()).decode()
+    for kind, theme in (("light", LIGHT), ("dark", DARK)):
+        for width in ("wide", "narrow"):
+            coded = base64.b64encode(draw(theme, narrow=width == "narrow").encode()).decode()
             figures.append(
-                {"kind": f"{theme} {width}", "source": f"data:image/svg+xml;base64,{coded}"}
+                {"kind": f"{kind} {width}", "source": f"data:image/svg+xml;base64,{coded}"}
             )
     return figures
 
@@ -256,45 +253,6 @@ def _reading(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Obje
             "so points of the front may lie inside the cloud."
         )
     return sentence
-
-
-def _telling(frame: pd.DataFrame, columns: Columns) -> Columns:
-    """Leave out the columns that are the same for every network of the run."""
-    return [
-        column
-        for column in columns
-        if column[0] not in VARYING or frame[column[0]].nunique(dropna=False) > 1
-    ]
-
-
-def _table(
-    frame: pd.DataFrame,
-    columns: Columns,
-    facts: Facts,
-    *,
-    numbers: Sequence[int] | range,
-) -> dict[str, Any]:
-    """Give the headings and rows of a table, every cell as text."""
-    rows = [
-        {
-            "number": number,
-            "recommended": row["id"] == facts.get("recommended") and row["state"] == "complete",
-            "cells": [_cell(row, column, kind) for column, _, kind in columns],
-        }
-        for number, (_, row) in zip(numbers, frame.iterrows(), strict=True)
-    ]
-    headings = [(heading, kind in ("text", "flag")) for _, heading, kind in columns]
-    return {"headings": headings, "rows": rows}
-
-
-def _cell(row: pd.Series[Any], column: str, kind: str) -> str:
-    if kind == "interval":
-        low, high = row.get("latency_low_ms"), row.get("latency_high_ms")
-        known = not (missing(low) or missing(high))
-        return milliseconds(row[column]) + (
-            f" ({milliseconds(low)}\u2013{milliseconds(high)})" if known else ""
-        )
-    return WRITERS[kind](row[column])
 
 
 # What was left out, and how sure one can be.
@@ -356,6 +314,8 @@ def _proxy(facts: Facts, frame: pd.DataFrame) -> str:
         f"A training of {length} is a proxy: it orders networks by how well they begin, "
         "which is not always how they would stand after a full training."
     )
+    if is_dense(facts):
+        return text
     images = (facts.get("data") or {}).get("val")
     complete = frame.loc[frame["state"] == "complete", "accuracy"]
     best = float(pd.to_numeric(complete, errors="coerce").max())

@@ -107,7 +107,8 @@ def score_text(scores: Facts, images: str = "") -> str:
     if missing(scores.get("miou")):
         return f"{accuracy} of {images}" if images else accuracy
     where = f" on {images}" if images else ""
-    return f"an mIoU of {share(scores['miou'])}{where}, with {accuracy} of the pixels"
+    pixels = "" if missing(scores.get("accuracy")) else f", with {accuracy} of the pixels"
+    return f"an mIoU of {share(scores['miou'])}{where}{pixels}"
 
 
 def scores_of(values: Facts, prefix: str) -> dict[str, Any]:

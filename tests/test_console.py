@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from rich.console import Console as Terminal
 from runs.console import Console, closing_lines, duration, row_text
 from runs.outputs import Results
 from runs.ranking import front, objectives_named
+from tests.made_evidence import champion, dense, noise, with_standing
 from tests.made_runs import NAMES, facts_of, failed, frame_of, rows
 
 DIVERGED = {"state": "diverged", "accuracy": None, "val_loss": None}
@@ -272,3 +274,61 @@ def test_a_reader_who_leaves_does_not_end_the_search() -> None:
 )
 def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def studied(names: tuple[str, ...], *, width: int) -> list[str]:
+    """Give what the end of a segmentation run with a study shows."""
+    frame = frame_of(with_standing(rows(5), dense=True), names)
+    made = facts_of(frame, names)
+    found = Results(
+        frame=frame,
+        front=front(frame, objectives_named(names)),
+        facts=made
+        | {
+            "data": made["data"] | {"task": "segmentation"},
+            "final": made["final"] | {"test_miou": 0.4, "baseline_test_miou": 0.1},
+            "guidelines": dense(),
+            "ranking_noise": noise(),
+            "champion": champion(made["recommended"], "miou"),
+        },
+        paths=[],
+    )
+    screen = Screen(terminal=True, width=width)
+    screen.console.finish(found)
+    return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in screen.lines]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_end_of_a_study_shows_guidelines_noise_and_champion(width: int) -> None:
+    lines = studied(("miou", "latency"), width=width)
+    flowing = " ".join(" ".join(lines).split())
+    for text in (
+        "guidelines on this task",
+        "-1.36 [-2.05, -0.67]",
+        "Fresh seeds take off 1.27 points",
+        "Noise floor: ",
+        "an mIoU of 85.8% on the validation images after its short training, the mean over 3 seeds",
+        "it has an mIoU of 40.0% on the test images, with 90.2% of the pixels",
+        "* lies outside the space",
+    ):
+        assert text in flowing
+
+
+def test_a_wide_terminal_shows_ranks_and_chances_and_a_narrow_one_what_matters() -> None:
+    wide = next(line for line in studied(("miou", "latency"), width=160) if "latency ms" in line)
+    assert {"estimate", "ranks", "tied", "best", "front", "gain", "mIoU"} <= {*wide.split()}
+    narrow = studied(("miou", "latency"), width=80)
+    heading = next(line for line in narrow if "latency ms" in line)
+    assert {"rank", "mIoU", "estimate", "kernels"} <= {*heading.split()}
+    assert not {"ranks", "gain", "structure"} & {*heading.split()}
+    assert "…" not in "".join(narrow)
+
+
+def test_a_dense_trial_is_judged_by_its_miou() -> None:
+    row = rows(1)[0] | {"accuracy": 0.8, "miou": 0.3125}
+    assert "mIoU 31.2%  loss" in row_text(row)
+    screen = Screen(terminal=True)
+    with screen.console as console:
+        console.trial_done(row)
+        console.trial_done(row | {"trial": 1, "accuracy": 0.9, "miou": 0.2})
+        assert console.best is row

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from runs.guideline_published import PUBLISHED
 from runs.guideline_text import (
-    PUBLISHED,
     caveats,
     chance,
     console_table,
@@ -42,7 +42,7 @@ def test_a_row_says_all_that_was_found_with_its_fidelity() -> None:
     assert row.effect == "-1.36 [-2.05, -0.67]"
     assert row.loss == "+0.042 [+0.026, +0.058]"
     assert (row.up, row.new, row.holm) == ("0/6", "[-3.19, +0.47]", ".016")
-    assert row.cost == "MACs +0.0 %, latency +6.1 %"
+    assert row.cost == "MACs +0.0%, latency +6.1%"
     assert (row.detectable, row.recheck) == ("1.21", "pending")
     assert row.published == "+1.40 (J 3a)"
 
@@ -88,5 +88,5 @@ def test_the_console_table_loses_nothing(width: int) -> None:
     text = shown({"guidelines": dense()}, width)
     assert max(map(len, text.splitlines())) <= width
     flowing = " ".join(text.split())
-    for number in ("0/6", ".016", "1.21", "latency -9.4 %", "+0.042", "pending"):
+    for number in ("0/6", ".016", "1.21", "latency -9.4%", "+0.042", "pending"):
         assert number in flowing

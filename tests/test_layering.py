@@ -24,7 +24,7 @@ ONLY_IN = {
     "jinja2": {"runs/report.py"},
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
-        "runs/roofline_figure.py",
+        *("runs/guideline_figure.py", "runs/roofline_figure.py"),
     },
     "moocore": {"evaluators/estimates.py", "runs/ranking.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},

@@ -16,6 +16,7 @@ import pytest
 from runs.figures import front_svg
 from runs.ranking import Objective, front, objectives_named
 from runs.report import page
+from tests.made_evidence import champion, dense, noise, with_standing
 from tests.made_runs import NAMES, facts_of, failed, frame_of, rows
 
 EVIL = "<script>alert(1)</script>"
@@ -428,3 +429,83 @@ def test_zeros_are_told_where_a_network_has_some(frame: pd.DataFrame) -> None:
     assert "masks moved 50 times" in told.text
     assert "zero" not in dense.text
     assert "sparsity" not in dense.table("Trials by the first objective")[0]
+
+
+DENSE_NAMES = ("miou", "latency")
+
+
+@pytest.fixture(scope="module")
+def studied() -> Reader:
+    """Read the page of a segmentation run with a study."""
+    frame = frame_of(with_standing(rows(20), dense=True), DENSE_NAMES)
+    made = facts_of(frame, DENSE_NAMES)
+    final = made["final"] | {"test_miou": 0.412, "baseline_test_miou": 0.112}
+    return read(
+        frame,
+        DENSE_NAMES,
+        data=made["data"] | {"task": "segmentation"},
+        final=final,
+        guidelines=dense(),
+        ranking_noise=noise(),
+        champion=champion(made["recommended"], "miou"),
+    )
+
+
+def test_the_guidelines_are_a_table_with_a_picture_and_their_fidelity(studied: Reader) -> None:
+    first = studied.table("What each guideline was worth")[0]
+    assert first["guideline"] == "G1 SE"
+    assert first["verdict"].startswith("contradicted at 2 epochs")
+    assert first["effect [95 % CI]"].replace("\u00a0", " ") == "-1.36 [-2.05, -0.67]"
+    assert first["published"].replace("\u00a0", " ") == "+1.40 (J 3a)"
+    assert sum(tag == "img" for tag, _ in studied.tags) == 8
+    assert "This task rewards large kernels" in studied.text
+    assert "not at this fidelity" in studied.text
+    assert "0f0f" in studied.text
+
+
+def test_compliance_stands_beside_what_it_was_worth(studied: Reader) -> None:
+    assert "Measured here: -1.36 [-2.05, -0.67] points of mIoU, contradicted at" in studied.text
+
+
+def test_noise_champion_and_fidelity_stand_at_the_ranking(studied: Reader) -> None:
+    for text in (
+        "Fresh seeds take off 1.27 points",
+        "no short training exceeds: 0.69",
+        "Rankings that cost nothing",
+        "Every score is after 2 epochs: 16,000 images seen of 28x28 pixels. Maps by stage are",
+        "taps that meet it",
+    ):
+        assert text in studied.text
+
+
+def test_a_dense_run_is_told_in_miou_and_pixels(studied: Reader) -> None:
+    row = studied.table("Networks of the front")[0]
+    assert {"val. mIoU", "val. pixel accuracy", "test pixel accuracy"} <= row.keys()
+    assert "an mIoU of 85.8% on the validation images right after" in studied.text
+    assert "it gets an mIoU of 41.2% on the test images, with 90.2% of the pixels right" in (
+        studied.text
+    )
+    assert "Search for mIoU and latency" in studied.text
+    assert "standard error of an accuracy" not in studied.text
+    assert "always naming the most frequent class gets 10.0% of the pixels right" in studied.text
+
+
+def test_estimates_have_intervals_ranks_and_chances(studied: Reader) -> None:
+    ranking = studied.table("Trials by the first objective")
+    first = ranking[0]
+    assert re.fullmatch(r"\d\d\.\d% \(\d\d\.\d%.\d\d\.\d%\)", first["estimate (95 % interval)"])
+    assert re.fullmatch(r"\d+\W\d+", first["ranks (95 %)"])
+    assert first["tied with no. 1"] in ("yes", "no")
+    assert first["P(best)"].endswith("%")
+    assert first["P(on the front)"].endswith("%")
+    gains = [row["predicted gain, points (95 % interval)"] for row in ranking]
+    assert "+0.40 (-0.30 to +1.10)" in gains
+    assert {row["outside the space"] for row in ranking} == {"yes", "no"}
+
+
+def test_a_run_of_before_shows_nothing_of_a_study(reader: Reader) -> None:
+    assert "The guidelines on this task" not in reader.text
+    assert "Noise floor" not in reader.text
+    headings = reader.table("Trials by the first objective")[0].keys()
+    assert not {"val. mIoU", "estimate (95 % interval)", "P(best)", "outside the space"} & headings
+    assert "val. accuracy" in headings
