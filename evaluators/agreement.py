@@ -37,17 +37,14 @@ def agreement(
     """Measure how far two scores of the same networks rank them alike.
 
     Args:
-        x: (N,) one score of each network.
+        x: (N,) one score of each network; where it is not finite the network is left out.
         y: (N,) the other.
         rng: draws the resampled sets of networks.
         resamples: how many.
-
-    Raises:
-        ValueError: a score that is not finite.
     """
     first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("scores that are ranked must be finite")
+    known = np.isfinite(first) & np.isfinite(second)
+    first, second = first[known], second[known]
     if len(first) < 3 or not (np.ptp(first) and np.ptp(second)):
         return Tau(math.nan, math.nan, math.nan)
     value = float(stats.kendalltau(first, second).statistic)

@@ -87,11 +87,11 @@ def test_intervals_of_tau_cover(networks: int, tau: float) -> None:
 def test_intervals_of_tau_cover_at_every_size(networks: int, tau: float) -> None:
     rng = np.random.default_rng(9)
     covered = 0
-    for _ in range(2000):
-        found = agreement(*normal_pair(rng, networks, tau), rng, resamples=500)
+    for _ in range(1500):
+        found = agreement(*normal_pair(rng, networks, tau), rng, resamples=300)
         covered += found.low <= tau <= found.high
     # Near 1 tau's own spread is less than that of its resamples: they claim too little.
-    assert 0.93 <= covered / 2000 <= (0.985 if tau == 0.8 else 0.97)
+    assert 0.93 <= covered / 1500 <= (0.99 if tau == 0.8 else 0.97)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -119,9 +119,11 @@ def test_where_nothing_is_ranked_there_is_no_tau(x: list[float], y: list[float])
     assert math.isnan(found.high)
 
 
-def test_scores_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        agreement([1, 2, math.nan], [1, 2, 3], np.random.default_rng(13))
+def test_networks_that_were_not_measured_are_left_out() -> None:
+    x, y = normal_pair(np.random.default_rng(13), 20, 0.5)
+    whole = agreement(x, y, np.random.default_rng(13))
+    holes = agreement([*x, math.nan, 1], [*y, 2, math.inf], np.random.default_rng(13))
+    assert holes == whole
 
 
 def test_where_nearly_all_tie_the_value_is_in_its_interval() -> None:
