@@ -135,6 +135,10 @@ class Estimate:
     low: Floats
     high: Floats
 
+    def of(self, guideline: int) -> Estimate:
+        """Give the estimate of one guideline, each array (...)."""
+        return Estimate(**{f.name: getattr(self, f.name)[..., guideline] for f in fields(self)})
+
     @property
     def error(self) -> Floats:
         """Standard error of the mean."""
@@ -166,13 +170,15 @@ class Estimate:
 def estimate(contrasts: Floats) -> Estimate:
     """Average contrasts (..., blocks, 4) over the blocks that have one."""
     there = ~np.isnan(contrasts)
-    blocks = there.sum(axis=-2)
+    blocks = np.einsum("...bg->...g", there, dtype=np.int64)
+    degrees = np.maximum(np.arange(contrasts.shape[-2] + 1) - 1, 1)
+    critical = stdtrit(degrees, (1 + CONFIDENCE) / 2)[blocks]
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, contrasts, 0.0).sum(axis=-2) / blocks
+        mean = np.einsum("...bg->...g", np.where(there, contrasts, 0.0)) / blocks
         away = np.where(there, contrasts - mean[..., None, :], 0.0)
-        sd = np.sqrt((away**2).sum(axis=-2) / (blocks - 1))
+        sd = np.sqrt(np.einsum("...bg,...bg->...g", away, away) / (blocks - 1))
         sd = np.where(blocks > 1, np.where(sd < 10.0**-DIGITS, 0.0, sd), np.nan)
-        half = stdtrit(np.maximum(blocks - 1, 1), (1 + CONFIDENCE) / 2) * sd / np.sqrt(blocks)
+        half = critical * sd / np.sqrt(blocks)
     return Estimate(blocks=blocks, mean=mean, sd=sd, low=mean - half, high=mean + half)
 
 
@@ -228,8 +234,9 @@ def assess(contrasts: Contrasts, *, margin: float, practical: float) -> Assessme
     agrees = score.mean * loss.mean < 0
     equivalent = (score.low > -practical) & (score.high < practical)
 
-    supports = np.maximum(score.p_above(-margin), latency.p_below(0.0))[..., G4]
-    contradicts = np.minimum(2 * score.p_below(-margin)[..., G4], 1.0)
+    costs, paces = score.of(G4), latency.of(G4)
+    supports = np.maximum(costs.p_above(-margin), paces.p_below(0.0))
+    contradicts = np.minimum(2 * costs.p_below(-margin), 1.0)
     p[..., G4] = np.fmin(supports, contradicts)
     direction[..., G4] = np.where(contradicts < supports, -1, 1)
     worse = (score.mean[..., G4] >= 0) & (loss.low[..., G4] > 0)

@@ -17,8 +17,8 @@ from scipy.optimize import brentq
 
 Floats = NDArray[np.float64]
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(256)
-"""On [-1, 1]. Twice as many change the crossing at 200 looks by 1e-9, at 5 looks by 1e-14."""
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)
+"""On [-1, 1]. Twice as many change the crossing at 200 looks by 6e-9, at 5 looks by 1e-14."""
 FAR = 9.0
 """Where one-sided crossing lets the motion run: s.d. at the last look, missing 1e-19."""
 
@@ -37,11 +37,16 @@ def crossing_probability(bound: float, times: tuple[float, ...], *, sides: int =
     low = -bound if sides == 2 else -FAR * np.sqrt(times[-1])
     half = (bound - low) / 2
     place, weights = low + half * (NODES + 1), half * WEIGHTS
-    density = stats.norm.pdf(place, scale=np.sqrt(times[0]))
+    apart = (place[:, None] - place[None, :]) ** 2
+    density = normal(place**2, times[0])
     for gap in np.diff(times):
-        step = stats.norm.pdf(place[:, None] - place[None, :], scale=np.sqrt(gap))
-        density = step @ (weights * density)
+        density = normal(apart, gap) @ (weights * density)
     return float(1 - weights @ density)
+
+
+def normal(squared: Floats, variance: float) -> Floats:
+    """Give the normal density at a squared distance from its mean."""
+    return np.asarray(np.exp(-squared / (2 * variance)) / np.sqrt(2 * np.pi * variance))
 
 
 @cache
