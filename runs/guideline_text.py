@@ -26,19 +26,6 @@ NAMES = {
 }
 """What a guideline is called in a table."""
 
-QUESTIONS = {
-    "g1": "squeeze-and-excitation in every block, against no extra structure",
-    "g2": "dilated branches beside every large kernel, against the plain large kernel",
-    "g3": (
-        "a 3x3 kernel in stage 1, against a large one: what it gains a head that reads every "
-        "stage beyond what it gains one that reads the last"
-    ),
-    "g4": (
-        "added blocks of 3x3, against large ones: not worse by more than the margin, and faster"
-    ),
-}
-"""What each guideline was held against, for people."""
-
 UNITS = {"accuracy": "points of accuracy", "miou": "points of mIoU"}
 
 
@@ -165,6 +152,8 @@ def verdict_text(verdict: Facts, *, fidelity: str, factor: float = 4) -> str:
         return "not testable here"
     at = f" at {fidelity}" if fidelity else ""
     waits = f", provisional until the {factor:g}x recheck" if verdict.get("provisional") else ""
+    if word == "contradicted" and not waits:
+        waits = f", and at {factor:g} times the length"
     stopped = verdict.get("decided_at")
     early = f", decided after {plural(int(stopped), 'block')}" if stopped else ""
     return f"{word}{at}{waits}{early}"
@@ -179,6 +168,8 @@ def _cost(verdict: Facts) -> str:
 def _recheck(verdict: Facts, longer: Facts | None) -> str:
     if longer is None:
         return "pending" if verdict.get("provisional") else "not run"
+    if missing(longer["effect"]):
+        return "too few blocks"
     return _spaced(points(longer["effect"]), interval(longer["low"], longer["high"]))
 
 
@@ -193,15 +184,15 @@ def caveats(facts: Facts) -> list[str]:
     if not verdicts:
         return []
     said = [
-        f"{NAMES[v['guideline']]} is not testable here: {v['reason']}."
+        f"{NAMES[v['guideline']]}, {v['word']}{' here' * (v['word'] == 'not testable')}: "
+        f"{v['reason']}."
         for v in verdicts
-        if v["word"] == "not testable"
+        if v.get("reason")
     ]
-    said += [
-        f"{NAMES[v['guideline']]} is undecided: {v['reason']}."
-        for v in verdicts
-        if v["word"] == "undecided" and v.get("reason")
-    ]
+    if lost := found.get("incomplete"):
+        said.append(
+            f"{plural(lost, 'block')} did not count: trainings of theirs came to no result."
+        )
     failed = [
         NAMES[v["guideline"]].split()[0]
         for v in verdicts
@@ -215,12 +206,12 @@ def caveats(facts: Facts) -> list[str]:
         )
     if not missing(protocol.get("margin")) and any(v["blocks"] for v in verdicts):
         said.append(
-            f"G4 asks for no more than {protocol['margin']:g} points of loss and a lower measured "
-            "latency; an effect whose interval lies within "
+            f"G4 asks that no more than {protocol['margin']:g} points are lost and the measured "
+            "latency is lower; an effect whose interval lies within "
             f"{protocol.get('practical', protocol['margin']):g} points of 0 has no practical "
             "effect."
         )
-    if protocol.get("rule") == "obrien_fleming":
+    if any(v.get("decided_at") for v in verdicts):
         said.append("Effects of guidelines that were decided early are a little too large.")
     return said
 
@@ -249,6 +240,17 @@ def sanity_text(facts: Facts) -> str:
         ),
     }
     return answers[sanity["word"]]
+
+
+def held_against(facts: Facts) -> list[str]:
+    """Say what was held against what for each guideline, in the words of the space."""
+    found = facts.get("guidelines") or {}
+    levels = found.get("levels") or {}
+    return [
+        f"{NAMES[name]}: {levels[name]['as it says']}, against {levels[name]['against']}."
+        for name in (v["guideline"] for v in found.get("verdicts") or () if v["blocks"])
+        if name in levels
+    ]
 
 
 def legend(facts: Facts) -> list[str]:
@@ -311,6 +313,7 @@ def section(facts: Facts) -> dict[str, Any] | None:
         "rows": [[_whole(getattr(row, field)) or MISSING for field in HEADINGS] for row in shown],
         "sanity": sanity_text(facts),
         "caveats": caveats(facts),
+        "tested": held_against(facts),
         "legend": legend(facts),
         "hash": str((facts.get("guidelines") or {}).get("sha256") or ""),
     }
@@ -362,10 +365,13 @@ def console_table(facts: Facts, width: int) -> Group | None:
             cells["effect"] = "\n".join(filter(None, (row.effect, *_more(row))))
             cells["cost"] = row.cost.replace(", ", "\n")
         table.add_row(*(Text(cell) for cell in cells.values()))
-    told: list[Any] = [Text("\nguidelines on this task"), table]
+    told: list[Any] = [Text("\nguidelines on this task")]
+    if answer := sanity_text(facts):
+        told.append(Text(answer))
+    told.append(table)
     if not wide:
         told += [Text(line) for line in _under(shown)]
-    told += [Text(line) for line in (sanity_text(facts), *caveats(facts), *legend(facts)) if line]
+    told += [Text(line) for line in (*caveats(facts), *held_against(facts), *legend(facts))]
     return Group(*told)
 
 

@@ -115,6 +115,9 @@ def dense(**changes: Any) -> dict[str, Any]:
             "practical": 0.5,
             "missing": {},
         },
+        "levels": {
+            "g1": {"against": "no extra structure in the blocks", "as it says": "se in every block"}
+        },
         "verdicts": verdicts,
         "fidelity": FIDELITY,
         "sanity": {"effect": 3.1, "low": 2.2, "high": 4.0, "word": "rewarded"},

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from evaluators.evidence import BlockResult, Protocol, block_levels, judge
+from runs.guideline_figure import drawable
 from runs.guideline_published import PUBLISHED
 from runs.guideline_text import (
     caveats,
     chance,
     console_table,
+    held_against,
     legend,
     rows,
     sanity_text,
 )
-from tests.made_evidence import FIDELITY, dense, flat
+from tests.made_evidence import FIDELITY, dense, flat, untested
 
 
 def shown(facts: dict, width: int) -> str:
@@ -58,7 +63,7 @@ def test_what_cannot_be_tested_has_a_reason_and_no_number() -> None:
     row = rows(facts)[2]
     assert row.verdict == "not testable here"
     assert not any((row.effect, row.up, row.new, row.holm, row.cost, row.detectable, row.recheck))
-    assert "G3 kernels by stage is not testable here: needs a dense task." in caveats(facts)
+    assert "G3 kernels by stage, not testable here: needs a dense task." in caveats(facts)
 
 
 def test_a_failed_replication_says_not_at_this_fidelity() -> None:
@@ -90,3 +95,66 @@ def test_the_console_table_loses_nothing(width: int) -> None:
     flowing = " ".join(text.split())
     for number in ("0/6", ".016", "1.21", "latency -9.4%", "+0.042", "pending"):
         assert number in flowing
+
+
+def test_a_rechecked_contradiction_says_so() -> None:
+    settled = dense()["verdicts"][0] | {"provisional": False}
+    row = rows({"guidelines": dense(verdicts=[settled])})[0]
+    assert row.verdict == f"contradicted at {FIDELITY}, and at 4 times the length"
+
+
+def test_a_recheck_of_too_few_blocks_has_no_number() -> None:
+    longer = [untested("g1", "1 finished blocks")]
+    row = rows({"guidelines": dense(rechecks={"factor": 4, "verdicts": longer})})[0]
+    assert row.recheck == "too few blocks"
+
+
+def test_what_was_held_against_what_and_lost_blocks_are_told() -> None:
+    facts = {"guidelines": dense(incomplete=2)}
+    assert held_against(facts) == [
+        "G1 SE: se in every block, against no extra structure in the blocks."
+    ]
+    assert "2 blocks did not count: trainings of theirs came to no result." in caveats(facts)
+
+
+def test_an_early_decision_is_told_with_its_lean() -> None:
+    early = dense()["verdicts"][1] | {"decided_at": 8}
+    facts = {"guidelines": dense(verdicts=[early])}
+    assert rows(facts)[0].verdict.endswith(", decided after 8 blocks")
+    assert caveats(facts)[-1].startswith("Effects of guidelines that were decided early")
+
+
+def test_the_verdicts_of_a_real_study_can_be_shown() -> None:
+    rng = np.random.default_rng(0)
+    protocol = Protocol(task="classification", metric="accuracy", blocks=6, contexts=6)
+    results = []
+    for block in range(6):
+        levels = block_levels((True,) * 4, block, rng)
+        results.append(
+            BlockResult(
+                block=block,
+                levels=levels,
+                varied=(True,) * 4,
+                scores=80 + levels @ [-3.0, 0.0, 1.0, 0.1] + rng.normal(0, 0.3, len(levels)),
+                losses=1 + levels @ [0.1, 0.0, 0.0, 0.0] + rng.normal(0, 0.01, len(levels)),
+                latency_ms=1 - 0.1 * levels[:, 3] + rng.normal(0, 0.01, len(levels)),
+                macs=np.full(len(levels), 1e6),
+            )
+        )
+    verdicts = [asdict(verdict) for verdict in judge(protocol, results, ended=True)]
+    facts = {
+        "guidelines": {
+            "protocol": protocol.document(),
+            "verdicts": verdicts,
+            "fidelity": FIDELITY,
+            "sanity": None,
+            "rechecks": None,
+            "sha256": "0f",
+        }
+    }
+    text = " ".join(shown(facts, 160).split())
+    assert "contradicted at 2 epochs" in text
+    assert "provisional" in text
+    assert "G3 kernels by stage, not testable here: needs a dense task" in text
+    assert "MACs +0.0%" in text
+    assert drawable(facts)
