@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from evaluators.factors import reason
-from evaluators.moves import GUIDELINES, Moves, Pattern
+from evaluators.moves import Moves, Pattern
+from evaluators.protocol import GUIDELINES
 from search_space.architecture import Architecture
 from search_space.axes import FloatRange
 from search_space.plan import Columns, Plan, Shell

@@ -17,8 +17,8 @@ from evaluators.bases import design
 from evaluators.factors import Factor as Factor
 from evaluators.factors import described, reason, together
 from evaluators.matching import matched
-from evaluators.moves import GUIDELINES as GUIDELINES
 from evaluators.moves import Levels, Pattern
+from evaluators.protocol import GUIDELINES
 from search_space.acceptance import Measure
 from search_space.architecture import Architecture
 from search_space.errors import SpaceError

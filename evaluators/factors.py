@@ -122,7 +122,7 @@ def _no_g1(moves: Moves) -> str | None:
 
 def _no_g2(moves: Moves) -> str | None:
     stages = range(len(moves.patterns))
-    if any(moves.dilated(i, pattern) for i in stages for pattern in moves.patterns[i]):
+    if any(p.is_large and moves.dilated(i, p) for i in stages for p in moves.patterns[i]):
         return None
     instead = {
         "replknet": "its small_kernel is one undilated branch",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from evaluators.protocol import GUIDELINES
 from search_space.architecture import (
     LARGE_KERNEL,
     Architecture,
@@ -23,8 +24,6 @@ from search_space.architecture import (
 from search_space.branches import span
 from search_space.plan import Plan, Shell
 from search_space.traits import Made, TraitSet
-
-GUIDELINES = ("g1", "g2", "g3", "g4")
 
 Levels = tuple[int, ...]
 """0 or 1 for each guideline."""
@@ -194,8 +193,9 @@ class Moves:
         """
         acting = self.acting(base, active)
         # A 3x3 in stage 1 has no branches to take away: another stage must have them.
-        branched = set(acting.get("g2", ())) - ({0} if "g3" in active else set())
-        if "g2" in active and not branched:
+        first = {0} if "g3" in active else set()
+        branched = [i for i in acting.get("g2", ()) if base.stages[i].kernel >= LARGE_KERNEL]
+        if "g2" in active and not set(branched) - first:
             return None
         if "g4" in active and not set(acting["g4"]) & set(self.later):
             return None

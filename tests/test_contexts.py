@@ -25,6 +25,7 @@ from evaluators.contexts import (
     sanity_pair,
 )
 from evaluators.cost import cost
+from evaluators.protocol import GUIDELINES
 from search_space.architecture import Architecture, Stage
 from search_space.errors import SpaceError
 from search_space.space import DesignSpace
@@ -102,7 +103,9 @@ def check_block(context: Context, space: DesignSpace) -> None:
     """Check all that holds for the members of a context, at every combination of levels."""
     used = present(space)
     rows = [
-        levels for levels in FULL if all(z or g in used for g, z in zip(GS, levels, strict=True))
+        levels
+        for levels in FULL
+        if all(z or g in used for g, z in zip(GUIDELINES, levels, strict=True))
     ]
     networks = dict(zip(rows, members(context, rows, space, measure=measure), strict=True))
     assert len({network.id for network in networks.values()}) == 2 ** len(used)
@@ -120,13 +123,12 @@ def check_block(context: Context, space: DesignSpace) -> None:
         assert changed(network, unmatched[levels]) == set()
         for mine, before in zip(network.built_stages, unmatched[levels].built_stages, strict=True):
             assert before.ffn_width <= mine.ffn_width <= 4 * before.ffn_width
-        for place, guideline in enumerate(GS):
+        for place, guideline in enumerate(GUIDELINES):
             if levels[place] == 1 and guideline in used:
                 against = networks[(*levels[:place], 0, *levels[place + 1 :])]
                 check_pair(guideline, against, network)
 
 
-GS = ("g1", "g2", "g3", "g4")
 KEYS = {
     "g1": {"structure", "se_ratio"},
     "g2": {"dilations"},
@@ -164,7 +166,7 @@ def check_pair(guideline: str, against: Architecture, follows: Architecture) -> 
 @pytest.mark.parametrize("name", ["default", "families"])
 def test_blocks_of_the_shipped_spaces_have_all_four_factors(name: str) -> None:
     space = shipped(name)
-    assert present(space) == list(GS)
+    assert present(space) == list(GUIDELINES)
     contexts = drawn(space, 6)
     assert len(contexts) == 6
     for context in contexts:
@@ -228,12 +230,11 @@ def test_the_level_of_a_guideline_that_cannot_be_tested_is_ignored() -> None:
 
 def test_contexts_are_distinct_of_all_sizes_and_the_same_for_the_same_seed() -> None:
     space = shipped("default")
-    contexts = drawn(space, 12)
-    assert contexts == drawn(space, 12)
-    assert contexts != drawn(space, 12, seed=1)
+    contexts = drawn(space, 9)
+    assert drawn(space, 2) == drawn(space, 2) != drawn(space, 2, seed=1)
     # What is left of a context where stage 1 holds 3x3 blocks tells it from any other.
     plain = members_of(contexts, (0, 0, 1, 0), space)
-    assert len({network.id for network in plain}) == 12
+    assert len({network.id for network in plain}) == 9
     sizes = macs(members_of(contexts, (1, 1, 0, 0), space))
     thirds = [np.mean(sizes[start::3]) for start in range(3)]
     assert thirds == sorted(thirds)
