@@ -120,7 +120,7 @@ def _require_task(source: str, found: Task, task: Task | None) -> None:
     }[task or found]
     raise DataError(
         f"{source}: must hold {needed} for {task}, got {got}; "
-        f"name other data ({advice}), or leave the task out"
+        f"name other data ({advice}), or leave --task out"
     )
 
 
