@@ -92,10 +92,14 @@ QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")
 
 def _names(
     _context: click.Context, _option: click.Parameter, given: str | None
-) -> tuple[str, ...] | None:
-    return (
-        None if given is None else tuple(name.strip() for name in given.split(",") if name.strip())
-    )
+) -> tuple[str, ...]:
+    """Read `accuracy,latency`; () where the option is left out."""
+    names = tuple(name.strip() for name in (given or "").split(",") if name.strip())
+    if given is not None and not names:
+        raise click.BadParameter(
+            f"must name at least one, got {given!r}; for example accuracy,latency"
+        )
+    return names
 
 
 SEARCH_OPTIONS = (
@@ -207,7 +211,7 @@ class SearchOptions(TypedDict):
     seed: int
     workers: int | None
     device: str
-    objectives: tuple[str, ...] | None
+    objectives: tuple[str, ...]
     evidence: int | None
     confirm: int | None
     stop_rule: str

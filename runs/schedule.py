@@ -81,9 +81,14 @@ def study_shares(budget: int, *, evidence: int | None, confirm: int | None) -> P
     return Parts(noise=noise, evidence=evidence, confirm=confirm)
 
 
+def own_part(settings: Settings) -> int:
+    """Give the trainings that are left to a search beside study and confirmation."""
+    return settings.budget - settings.noise - settings.evidence - settings.confirm
+
+
 def searches(settings: Settings) -> bool:
-    """Whether any of the budget is left to a search beside study and confirmation."""
-    return settings.noise + settings.evidence + settings.confirm < settings.budget
+    """Whether any of the budget is left to a search; a study alone leaves none."""
+    return own_part(settings) > 0
 
 
 class Schedule:
@@ -107,12 +112,7 @@ class Schedule:
 
         "wait": what comes next depends on trainings that still run.
         """
-        if (
-            searches(self.plan.settings)
-            and (first := self.proposer.propose_first(history)) is not None
-        ):
-            return first
-        found = self._of_study(history)
+        found = self._warm_start(history) or self._of_study(history)
         if found is not None:
             return found
         if self._search_left(history) > 0 and not self.exhausted:
@@ -121,6 +121,13 @@ class Schedule:
                 return proposal
             self.exhausted = True
         return self._confirm(history)
+
+    def _warm_start(self, history: History) -> Proposal | None:
+        """Give the next network of the warm start, which is paid from the search's own part."""
+        begun = sum(t.role == "anchor" and "noise" not in t.asked for t in history.trials.values())
+        if begun >= own_part(self.plan.settings):
+            return None
+        return self.proposer.propose_first(history)
 
     def _search_left(self, history: History) -> int:
         """Give the trainings that are left before the confirmation begins."""

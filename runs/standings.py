@@ -245,7 +245,9 @@ def noise_facts(plan: Plan, history: History) -> dict[str, Any]:
         return {}
     rng = np.random.default_rng(zlib.crc32(f"noise:{plan.settings.seed}".encode()))
     scores = np.array([found[0] for found in known.scores])
-    repeated = [found for found in known.scores if len(found) > 1]
+    # What a leader was chosen by is too good; its fresh seeds are not.
+    fresh = _fresh_scores(plan, history)
+    repeated = [found for found in fresh.values() if len(found) > 1]
     tau = seed_agreement(repeated, rng) if len(repeated) > 2 else None
     baselines: dict[str, Mapping[str, float]] = {}
     for word, column in (("macs", "macs"), ("params", "params"), ("latency", "latency_ms")):
@@ -257,6 +259,16 @@ def noise_facts(plan: Plan, history: History) -> dict[str, Any]:
         "seed_tau": None if tau is None else {**asdict(tau), "networks": len(repeated)},
         "baselines": baselines,
     }
+
+
+def _fresh_scores(plan: Plan, history: History) -> dict[str, list[float]]:
+    """Give the points of every network's trainings that had no part in its being trained again."""
+    metric = METRICS[plan.settings.task]
+    found: dict[str, list[float]] = {}
+    for trial in history.done:
+        if trial.state == "complete" and (trial.role == "confirm" or "noise" in trial.asked):
+            found.setdefault(trial.id, []).append(100 * float(trial.result[metric]))
+    return found
 
 
 def _at_random(count: int) -> dict[str, float]:

@@ -124,7 +124,7 @@ def test_one_objective_or_three_are_planned(inputs: Inputs, names: tuple[str, ..
     assert inputs.planned(objectives=names)[0].settings.objectives == names
 
 
-@pytest.mark.parametrize("names", [(), ("speed",), ("macs", "macs")])
+@pytest.mark.parametrize("names", [("miou",), ("speed",), ("macs", "macs")])
 def test_other_objectives_are_refused(inputs: Inputs, names: tuple[str, ...]) -> None:
     with pytest.raises(RunError, match=r"^--objectives: must "):
         inputs.planned(objectives=names)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from runs.history import History
+from runs.schedule import search_shares, searches, study_shares
+from search_space.errors import RunError
+from tests.played import noisy, planned, played
+
+FLAT = noisy({})
+
+
+@pytest.mark.parametrize(
+    ("budget", "parts"),
+    [
+        (200, (10, 96, 20)),
+        (100, (10, 48, 10)),
+        (60, (0, 0, 6)),
+        (20, (0, 0, 0)),
+        (400, (10, 192, 40)),
+    ],
+)
+def test_the_shares_of_a_search_follow_its_budget(budget: int, parts: tuple[int, ...]) -> None:
+    found = search_shares(budget, evidence=None, confirm=None)
+    assert (found.noise, found.evidence, found.confirm) == parts
+
+
+@pytest.mark.parametrize(
+    ("budget", "parts"), [(200, (10, 160, 30)), (100, (10, 72, 18)), (10, (0, 8, 2))]
+)
+def test_a_study_alone_spends_all_of_its_budget(budget: int, parts: tuple[int, ...]) -> None:
+    found = study_shares(budget, evidence=None, confirm=None)
+    assert (found.noise, found.evidence, found.confirm) == parts
+    assert sum(parts) == budget
+
+
+def test_what_is_given_stands() -> None:
+    found = search_shares(50, evidence=16, confirm=4)
+    assert (found.noise, found.evidence, found.confirm) == (0, 16, 4)
+    with pytest.raises(
+        RunError, match=r"must fit into the budget of 50 together, got 40 \+ 4 \+ 10"
+    ):
+        search_shares(50, evidence=40, confirm=4)
+    with pytest.raises(RunError, match="must hold a block of 8 trainings"):
+        study_shares(7, evidence=None, confirm=None)
+
+
+def roles(history: History) -> list[str]:
+    return [trial.role for trial in history.trials.values()]
+
+
+def test_a_search_goes_through_its_parts_in_order() -> None:
+    plan = planned(budget=60, noise=10, evidence=16, confirm=12)
+    history = played(plan, FLAT)
+    found = roles(history)
+    anchors = found.index("evidence")
+    assert found == sorted(found, key=["anchor", "evidence", "search", "confirm"].index)
+    assert Counter(found)["evidence"] == 16
+    assert Counter(found)["confirm"] == 12
+    assert len(found) == 60
+    assert sum("noise" in trial.asked for trial in history.trials.values()) == 10
+    assert anchors > 10
+    # Of each network the first training competes, the others have seeds of their own.
+    assert len({(t.id, t.repeat) for t in history.trials.values()}) == 60
+    assert len({t.seed for t in history.trials.values()}) == 60
+
+
+def test_a_study_alone_searches_nothing() -> None:
+    plan = planned(budget=40, noise=10, evidence=24, confirm=6)
+    assert not searches(plan.settings)
+    history = played(plan, FLAT)
+    assert set(roles(history)) == {"anchor", "evidence", "confirm"}
+    assert len(history.trials) == 40
+
+
+@pytest.mark.parametrize("cut", [3, 17, 30, 44, 52])
+def test_a_resumed_run_asks_for_what_the_killed_one_would_have(cut: int) -> None:
+    plan = planned(budget=54, noise=10, evidence=16, confirm=12)
+    whole = played(plan, FLAT, at_once=1)
+    resumed = played(plan, FLAT, at_once=1, history=played(plan, FLAT, at_once=1, until=cut))
+    assert [t.asked for t in resumed.trials.values()] == [t.asked for t in whole.trials.values()]
+
+
+def test_trainings_of_the_space_are_told_to_the_sampler() -> None:
+    history = played(planned(budget=26, noise=0, evidence=16, confirm=0), FLAT)
+    evidence = [t for t in history.trials.values() if t.role == "evidence"]
+    assert all(bool(t.asked["params"]) == (not t.outside) for t in evidence)
+    assert 0 < sum(t.outside for t in evidence) < 16
+
+
+def test_a_longer_budget_is_confirmed_anew() -> None:
+    plan = planned(budget=30, noise=0, evidence=16, confirm=4)
+    history = played(plan, FLAT)
+    longer = planned(budget=40, noise=0, evidence=16, confirm=4)
+    history = played(longer, FLAT, history=history)
+    targets = [t.asked["confirm"]["target"] for t in history.trials.values() if t.role == "confirm"]
+    assert targets == [30] * 4 + [40] * 4
+    assert history.spent == 40
