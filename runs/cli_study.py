@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Unpack
 
@@ -11,6 +12,13 @@ from runs.options import QUIET, SearchOptions, search_options
 
 OF_A_RUN = ("workers", "quiet")
 """Options of a search that say something of a run that is there too."""
+
+
+def _number(_context: click.Context, _option: click.Parameter, given: float) -> float:
+    """Refuse nan, which every range lets through."""
+    if math.isnan(given):
+        raise click.BadParameter("must be a number above 1, got nan; for example 4")
+    return given
 
 
 @click.command()
@@ -39,17 +47,22 @@ def guidelines(
     ]
     if run is None:
         if recheck:
-            raise click.UsageError("--recheck: must stand with a RUN; name one, or remove it")
+            raise click.UsageError(
+                "--recheck: must stand with a RUN; name one, or remove it", context
+            )
         from runs.cli_search import begin
 
         begin(options, study_alone=True)
         return
     for name in given:
-        if name not in OF_A_RUN or not recheck:
-            with_it = " with --recheck" if name in OF_A_RUN else "out RUN, which has its own"
+        option = f"--{name.replace('_', '-')}"
+        if name not in OF_A_RUN:
             raise click.UsageError(
-                f"--{name.replace('_', '-')}: must stand with{with_it}, got RUN {run}; remove one",
-                context,
+                f"{option}: must stand without RUN, got RUN {run}; remove one", context
+            )
+        if not recheck:
+            raise click.UsageError(
+                f"{option}: must stand with --recheck; add it, or remove {option}", context
             )
     from runs import guidelines as work
 
@@ -70,6 +83,7 @@ def guidelines(
 @click.option(
     "--factor",
     type=click.FloatRange(min=1, min_open=True, max=1000),
+    callback=_number,
     default=4,
     show_default=True,
     help="Length of their training over that of the run.",
