@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evaluators.contrasts import G4, Assessment, Contrasts, Floats, assess, holm
 from evaluators.protocol import GUIDELINES, Protocol
-from evaluators.sequential import nominal_levels, repeated_p
+from evaluators.sequential import nominal_level, repeated_p
 
 CONTRADICTS, OPEN, SUPPORTS, EQUIVALENT, DISAGREES = -1, 0, 1, 2, 3
 """What a look finds for a guideline. DISAGREES: significant, but not by the cross-entropy."""
@@ -86,41 +86,42 @@ def obrien_fleming(
     """Look at the planned numbers of blocks, alpha / 4 for each guideline.
 
     The first look that finds an effect, or equivalence, decides; from then on a guideline keeps
-    the blocks it had. A study that ended between looks can still be equivalent, not significant.
+    the blocks it had. A study that ended between looks is looked at once more, at its end.
     """
     criteria = {"margin": protocol.margin, "practical": protocol.practical}
-    reached = [look for look in protocol.looks() if look <= contrasts.blocks]
+    done, planned = contrasts.blocks, protocol.looks()
+    looks = [look for look in planned if 0 < look <= done]
+    if ended and looks and done not in looks:
+        looks.append(done)
     at = np.zeros(testable.shape, dtype=np.int64)
-    for look in reached:
+    for look in looks:
         found = assess(contrasts.first(look), **criteria)
-        code = settle(found, found.p <= levels_at(protocol, look, found))
+        code = settle(found, found.p <= levels(protocol, np.int64(look), found))
         closed = (code != OPEN) & (code != DISAGREES)
         at = np.where((at == 0) & closed & testable, look, at)
 
-    last = reached[-1] if reached and not ended else contrasts.blocks
-    stop = np.where(at > 0, at, last)
+    stop = np.where(at > 0, at, looks[-1] if looks else done)
     found = assess(contrasts.until(stop), **criteria)
-    looked = testable & np.isin(stop, reached)
-    code = settle(found, looked & (found.p <= levels_at(protocol, stop, found)))
-    return Decision(
-        code=np.where(testable & (stop >= protocol.looks()[0]), code, OPEN),
-        at=at,
-        stop=stop,
-        tested=looked,
-        found=found,
-    )
+    tested = testable & bool(looks)
+    code = np.zeros(testable.shape, dtype=np.int64)
+    if looks:
+        code = np.where(tested, settle(found, found.p <= levels(protocol, stop, found)), OPEN)
+    return Decision(code=code, at=at, stop=stop, tested=tested, found=found)
 
 
-def levels_at(protocol: Protocol, look: int | NDArray[np.int64], found: Assessment) -> Floats:
-    """Give the nominal p, (..., 4), at which each guideline may stop at its look; else 0.
+def levels(protocol: Protocol, look: np.int64 | NDArray[np.int64], found: Assessment) -> Floats:
+    """Give the nominal p, (..., 4), at which each guideline may stop at its look.
 
     Support of guideline 4 is one-sided and keeps alpha / 4 on its one side.
     """
-    looks, share = protocol.looks(), protocol.alpha / len(GUIDELINES)
-    both, one = (nominal_levels(looks, protocol.blocks, share, sides=s) for s in (2, 1))
-    here = np.equal.outer(np.broadcast_to(look, found.p.shape), looks)
-    levels: Floats = np.where(one_sided(found), here @ one, here @ both)
-    return levels
+    one, both = (
+        nominal_level(
+            look, protocol.looks(), protocol.blocks, protocol.alpha / len(GUIDELINES), sides=sides
+        )
+        for sides in (1, 2)
+    )
+    level: Floats = np.where(one_sided(found), one, both)
+    return level
 
 
 def one_sided(found: Assessment) -> NDArray[np.bool_]:

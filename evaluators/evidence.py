@@ -157,8 +157,8 @@ def judge(
         protocol: As registered before the first training.
         results: The finished blocks in any order; those beyond the planned number do not count.
         rechecked: The same contexts at four times the training length.
-        ended: That no further block will come. Under the fixed rule a study that ended early,
-            for a reason that has nothing to do with its scores, is judged at what there is.
+        ended: That no further block will come. A study that ended early, for a reason that has
+            nothing to do with its scores, is judged at what there is, and says so.
     """
     done, contrasts, reasons = examined(protocol, results)
     testable = np.array([not reason for reason in reasons])
@@ -286,7 +286,7 @@ def why(protocol: Protocol, decision: Decision, verdict: Verdict, done: int, *, 
     g = GUIDELINES.index(verdict.guideline)
     open_still = decision.code[g] in (OPEN, DISAGREES)
     said = []
-    if ended and done < planned and not verdict.decided_at:
+    if ended and done < planned and verdict.decided_at not in looks:
         said.append(f"the study ended after {done} of {planned} planned blocks")
     elif open_still and done < planned:
         ahead = next(look for look in looks if look > done)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
@@ -72,17 +72,21 @@ def boundary(times: tuple[float, ...], alpha: float, *, sides: int = 2) -> float
     return float(brentq(excess, single, spread, xtol=1e-10))
 
 
-def nominal_levels(looks: tuple[int, ...], planned: int, alpha: float, *, sides: int = 2) -> Floats:
-    """Give for each look the p at or below which a test may stop there.
+def nominal_level(
+    look: ArrayLike, looks: tuple[int, ...], planned: int, alpha: float, *, sides: int = 2
+) -> Floats:
+    """Give the p at or below which a test may stop after so many blocks, the shape of `look`.
 
     Args:
-        looks: Finished blocks at the looks, increasing.
+        look: Finished blocks. One that was not planned is safe in place of all later ones: the
+            motion has had less time to leave.
+        looks: The planned ones, increasing.
         planned: Blocks at time 1.
         alpha: Error of the whole sequence, both sides together where there are two.
         sides: Of the test, and of the p that is compared.
     """
-    times = tuple(look / planned for look in looks)
-    z = boundary(times, alpha, sides=sides) / np.sqrt(times)
+    bound = boundary(tuple(each / planned for each in looks), alpha, sides=sides)
+    z = bound / np.sqrt(np.asarray(look, dtype=np.float64) / planned)
     return np.asarray(sides * stats.norm.sf(z), dtype=np.float64)
 
 

@@ -205,10 +205,18 @@ def simulate(
     seed: int = 0,
     freeze: bool = False,
     keep: bool = False,
+    ends: int | None = None,
 ) -> Simulated:
     """Run studies under a protocol from the first block to the end of each.
 
-    `freeze` is the wrong rule: a decided factor keeps the level that looked better.
+    Args:
+        world: What is true.
+        protocol: What is judged.
+        studies: How many.
+        seed: Of everything that is drawn.
+        freeze: The wrong rule: a decided factor keeps the level that looked better.
+        keep: Keep the runs of every block.
+        ends: Blocks after which the studies end early.
     """
     rng = np.random.default_rng(seed)
     testable = np.ones((studies, 4), dtype=bool)
@@ -216,7 +224,7 @@ def simulate(
     varied, frozen, trainings = testable, None, 0.0
     blocks: list[Block] = []
     parts: list[Contrasts] = []
-    for number in range(protocol.blocks):
+    for number in range(ends or protocol.blocks):
         block = run_block(world, varied, number, interactions, rng, frozen)
         blocks += [block] if keep else []
         trainings += (~np.isnan(block.runs.scores)).sum() / studies
@@ -231,7 +239,7 @@ def simulate(
     return Simulated(
         world=world,
         protocol=protocol,
-        decision=decide(protocol, contrasts, testable),
+        decision=decide(protocol, contrasts, testable, ended=ends is not None),
         scores=contrasts.score,
         trainings=trainings,
         blocks=blocks,

@@ -312,12 +312,30 @@ def test_the_same_p_is_worth_less_early() -> None:
     assert early.p_holm > last.p_holm
 
 
-def test_a_sequential_study_that_ended_says_so() -> None:
-    noisy = judge(LOOKS, blocks(10, (1.0, 0, 0, 0), noise=2.0), ended=True)[0]
-    assert (noisy.word, noisy.blocks, noisy.p) == ("undecided", 10, None)
-    assert noisy.reason.startswith("the study ended after 10 of 24 planned blocks")
-    quiet = judge(LOOKS, blocks(10, noise=0.2), ended=True)[0]
+def test_a_sequential_study_that_ended_is_looked_at_once_more() -> None:
+    def first(results: list[BlockResult]) -> Verdict:
+        return judge(LOOKS, results, ended=True)[0]
+
+    said = "the study ended after 10 of 24 planned blocks"
+    noisy = first(blocks(10, (1.0, 0, 0, 0), noise=2.0))
+    assert (noisy.word, noisy.blocks) == ("undecided", 10)
+    assert noisy.reason.startswith(said)
+    assert noisy.p is not None
+    quiet = first(blocks(10, noise=0.4))
     assert quiet.word == "no practical effect"
+    late = first(blocks(22, (0.8, 0, 0, 0), noise=1.6, seed=4))
+    assert (late.word, late.decided_at) == ("supported", 22)
+    assert late.reason == said.replace("10", "22")
+    # Too early for the first look.
+    few = first(blocks(6, (9.0, 0, 0, 0)))
+    assert (few.word, few.p) == ("undecided", None)
+
+
+@pytest.mark.parametrize("rule", ["fixed", "obrien_fleming"])
+def test_a_study_without_a_block_is_judged(rule: str) -> None:
+    protocol = replace(PLAN, blocks=0, rule=rule)
+    assert words(judge(protocol, [], ended=True)) == ["not testable"] * 4
+    assert decided(protocol, []) == {}
 
 
 # Not testable

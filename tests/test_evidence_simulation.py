@@ -74,6 +74,12 @@ def test_a_guideline_that_saves_no_time_is_not_supported(rule: str) -> None:
     assert found.false_claims() <= 0.07
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_an_early_end_does_not_raise_the_error(rule: str) -> None:
+    protocol = Protocol(task="segmentation", metric="miou", blocks=24, rule=rule)
+    assert simulate(World(), protocol, ends=14).false_claims() <= 0.07
+
+
 @pytest.mark.parametrize(("seed_sd", "tau", "least"), [(0.8, 0.5, 0.1), (0.5, 0.4, 0.2)])
 def test_freezing_a_decided_factor_breaks_the_error(
     seed_sd: float, tau: float, least: float

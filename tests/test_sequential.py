@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluators.sequential import boundary, crossing_probability, nominal_levels, repeated_p
+from evaluators.sequential import boundary, crossing_probability, nominal_level, repeated_p
 
 LOOKS = (8, 12, 16, 20, 24)
 
 
 def test_the_levels_of_24_blocks_are_the_published_ones() -> None:
-    levels = nominal_levels(LOOKS, 24, 0.0125)
+    levels = nominal_level(LOOKS, LOOKS, 24, 0.0125)
     assert [float(f"{level:.0e}") for level in levels[:1]] == [9e-6]
     np.testing.assert_allclose(levels, [1e-5, 0.0003, 0.0017, 0.0051, 0.0106], rtol=0.06)
     np.testing.assert_array_equal(np.round(levels, 4), [0.0, 0.0003, 0.0017, 0.0051, 0.0106])
@@ -50,7 +50,7 @@ def test_a_random_walk_crosses_as_often_as_it_may() -> None:
 
 @pytest.mark.parametrize("sides", [1, 2])
 def test_one_look_is_the_plain_test(sides: int) -> None:
-    assert nominal_levels((12,), 12, 0.0125, sides=sides)[0] == pytest.approx(0.0125)
+    assert nominal_level(12, (12,), 12, 0.0125, sides=sides) == pytest.approx(0.0125)
     assert crossing_probability(1.5, (1.0,), sides=sides) == pytest.approx(
         sides * stats.norm.sf(1.5)
     )
@@ -65,12 +65,22 @@ def test_a_look_after_every_block_is_still_integrated_well() -> None:
 
 @pytest.mark.parametrize("sides", [1, 2])
 def test_the_repeated_p_reaches_alpha_where_the_look_stops(sides: int) -> None:
-    levels = nominal_levels(LOOKS, 24, 0.0125, sides=sides)
+    levels = nominal_level(LOOKS, LOOKS, 24, 0.0125, sides=sides)
     for look, level in zip(LOOKS, levels, strict=True):
         found = repeated_p(float(level), look, LOOKS, 24, sides=sides)
         assert found == pytest.approx(0.0125, rel=1e-6)
         assert repeated_p(float(level) / 2, look, LOOKS, 24, sides=sides) < 0.0125
         assert repeated_p(float(level) * 2, look, LOOKS, 24, sides=sides) > 0.0125
+
+
+@pytest.mark.parametrize("end", [9, 15, 23])
+def test_an_end_between_looks_spends_no_more(end: int) -> None:
+    bound = boundary(tuple(look / 24 for look in LOOKS), 0.0125)
+    times = tuple(look / 24 for look in (*(look for look in LOOKS if look < end), end))
+    assert crossing_probability(bound, times) < 0.0125
+    assert nominal_level(end, LOOKS, 24, 0.0125) == pytest.approx(
+        2 * stats.norm.sf(bound / np.sqrt(end / 24))
+    )
 
 
 def test_the_repeated_p_has_ends() -> None:
