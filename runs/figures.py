@@ -137,6 +137,8 @@ def front_figure(
     _front_points(axes, best, front_xs, front_ys, theme=theme)
     _limits(axes, xs, ys, front_ys, up=up, log=across is not None)
     _labels(axes, across, up, title=title, theme=theme)
+    if up.column in SCORES and _estimated(frame):
+        axes.set_ylabel(f"{up.label}, estimated", color=theme.ink)
     if not len(complete):
         axes.set(xticks=[], yticks=[])
         axes.text(
@@ -161,7 +163,15 @@ def largest_kernels(frame: pd.DataFrame) -> list[int]:
 
 def _column(frame: pd.DataFrame, objective: Objective | None) -> Floats:
     column = objective.column if objective else "trial"
-    return np.asarray(frame[column].astype("float64").to_numpy(na_value=np.nan), dtype=float)
+    values = frame[column].astype("float64")
+    if column in SCORES and _estimated(frame):
+        # The front is one of estimates, so the scores behind them would not lie on its line.
+        values = frame["estimate"].astype("float64").fillna(values)
+    return np.asarray(values.to_numpy(na_value=np.nan), dtype=float)
+
+
+def _estimated(frame: pd.DataFrame) -> bool:
+    return "estimate" in frame and bool(frame["estimate"].notna().any())
 
 
 def _error_bars(axes: Axes, best: pd.DataFrame, xs: Floats, ys: Floats, *, theme: Theme) -> None:

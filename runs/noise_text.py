@@ -72,7 +72,7 @@ def _cheaper(found: Facts) -> str:
     taus = {
         name: abs(tau["value"])
         for name, tau in (found.get("baselines") or {}).items()
-        if tau and name != "random" and not missing(tau["value"])
+        if tau and name != "random" and not missing(tau["value"]) and tau["low"] * tau["high"] > 0
     }
     best = max(taus, key=lambda name: taus[name], default=None)
     if best is None or taus[best] < found["noise"]["tau_repeat"]:

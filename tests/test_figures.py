@@ -19,6 +19,7 @@ from matplotlib.transforms import Bbox
 from runs import figures
 from runs.figures import DARK, LIGHT, NARROW, WIDE, Theme, front_figure, front_svg, largest_kernels
 from runs.ranking import front, objectives_named
+from tests.made_evidence import with_standing
 from tests.made_runs import NAMES, failed, frame_of, rows
 
 BOTH = objectives_named(NAMES)
@@ -204,3 +205,11 @@ def contrast(a: str, b: str) -> float:
 
     low, high = sorted((light(a), light(b)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_estimates_are_drawn_where_the_run_has_them() -> None:
+    frame = frame_of(with_standing(rows(6)))
+    (axes,) = front_figure(frame, objectives_named(NAMES)).axes
+    assert axes.get_ylabel() == "validation accuracy, estimated"
+    drawn = sorted(axes.collections[0].get_offsets()[:, 1])
+    assert drawn == pytest.approx(sorted(frame["estimate"]))
