@@ -179,8 +179,9 @@ def text(audit: Audit, command: str) -> str:
         headline(audit),
         f"# Audit of {audit.name}",
         *remarks(audit),
-        f"Short: {audit.epochs:g} epochs; long: {audit.factor * audit.epochs:g} epochs on another "
-        "seed. The networks are one at random from each of equal slices of the run's ranking. "
+        f"Short: {plural(float(audit.epochs), 'epoch')}; long: "
+        f"{plural(audit.factor * audit.epochs, 'epoch')} on another seed. The "
+        "networks are one at random from each of equal slices of the run's ranking. "
         f"Written by `{command}`.",
         "![scores and ranks at both lengths](figures/audit.png)",
     ]

@@ -310,7 +310,7 @@ def _emptied(path: Path, mark: int) -> RunError:
 def _unwritable(directory: Path, error: OSError) -> RunError:
     return RunError(
         f"{directory}: must be a directory that can be written, {error.strerror}; "
-        f"choose another with --out"
+        f"make it so, or choose another with --out"
     )
 
 
