@@ -167,7 +167,7 @@ def row_of(trial: Trial) -> dict[str, Any]:
         "id": trial.id,
         "seed": trial.seed,
         "repeat": trial.repeat,
-        "block": None if trial.study is None else trial.study["block"],
+        "study_block": None if trial.study is None else trial.study["block"],
         "outside_space": trial.outside,
         **found,
         "architecture": trial.architecture.to_json(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from runs import figures
+from runs import figures, guideline_figure
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import History
@@ -59,6 +59,10 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
     with _writing(paths[-1]):
         paths[-1].parent.mkdir(exist_ok=True)
         figures.front(frame, objectives, paths[-1], title=title)
+    if guideline_figure.drawable(facts):
+        paths.append(directory / "figures" / "guidelines.png")
+        with _writing(paths[-1]):
+            guideline_figure.guidelines(facts, paths[-1])
     paths.append(directory / "report.html")
     write_atomic(paths[-1], page(facts, frame, best, objectives))
     return Results(frame=frame, front=best, facts=facts, paths=paths)

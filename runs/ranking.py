@@ -28,7 +28,7 @@ MORE_COLUMNS = (
     *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
     "separable",
     *("miou", "accuracy_last", "val_loss_last", "miou_last", "test_miou"),
-    *("repeat", "block", "outside_space"),
+    *("repeat", "study_block", "outside_space"),
     *("estimate", "estimate_low", "estimate_high", "rank_low", "rank_high", "tied"),
     *("p_best", "p_front", "predicted_gain", "predicted_gain_low", "predicted_gain_high"),
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
@@ -40,7 +40,7 @@ _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "w
 _TEXT |= {"block", "stem", "structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
 _WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
-_WHOLE |= {"repeat", "block", "rank_low", "rank_high"}
+_WHOLE |= {"repeat", "study_block", "rank_low", "rank_high"}
 _FLAGS = {"on_front", "separable", "latency_disturbed", "outside_space", "tied"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
@@ -235,7 +235,9 @@ def reference_point(
             values = pd.Series([declared[objective.name]])
         worst = objective.loss(values).max()
         if np.isfinite(worst):
-            point[objective.name] = objective.value(1.1 * float(worst))
+            # A share has no less than 0, however far the worst one is from 1.
+            most = objective.ideal if objective.direction == "max" else np.inf
+            point[objective.name] = objective.value(min(1.1 * float(worst), most))
     return point
 
 
