@@ -19,7 +19,7 @@ import yaml
 
 from builders.backends import AUTO, Backends
 from evaluators.passes import Backend, default_backend, missing_onnxruntime
-from evaluators.training import Recipe
+from evaluators.recipe import Recipe
 from runs.images import DataSource
 from runs.records import RECORD_NAME, Records, write_atomic
 from search_space.architecture import Architecture
