@@ -92,7 +92,7 @@ def plan_run(
     )
     if "miou" in settings.objectives and images.task != "segmentation":
         raise RunError(
-            "--objectives: miou must have masks, got data with one label an image; "
+            "--objectives: must fit the task, got miou for images with one label each; "
             "use accuracy, or --task segmentation"
         )
     bound = declared.bound(size=images.size, channels=images.channels)

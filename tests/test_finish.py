@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from builders import build_network, merge_network
 from evaluators.scores import evaluate
 from runs import session
-from runs.finish import Finish, is_finished, recommended
+from runs.finish import Finish, is_finished
 from runs.history import History
 from runs.plan import Plan, load_plan
-from runs.ranking import objectives_named
 from runs.records import RECORD_NAME, Records, read_events
+from runs.standings import recommended
 from runs.workers import Pool
 from search_space.architecture import Architecture
 from search_space.errors import WorkFailed
@@ -52,7 +52,7 @@ def test_each_step_is_done_once_and_in_order(finished: Path) -> None:
 def test_the_front_is_measured_again_and_tested_and_nothing_else_is(finished: Path) -> None:
     history = History(read_events(finished))
     remeasured = set(history.final["remeasured"]["latencies"])
-    assert remeasured == set(history.final["tested"]["accuracies"])
+    assert remeasured == set(history.final["tested"]["scores"])
     assert 0 < len(remeasured) < len(history.trials)
     assert {
         str(trial.number) for trial in history.done if "test_accuracy" in trial.result
@@ -61,9 +61,10 @@ def test_the_front_is_measured_again_and_tested_and_nothing_else_is(finished: Pa
 
 def test_test_accuracies_are_those_of_the_kept_weights(finished: Path) -> None:
     history, plan = History(read_events(finished)), load_plan(finished)
-    number, accuracy = next(iter(history.final["tested"]["accuracies"].items()))
+    number, scores = next(iter(history.final["tested"]["scores"].items()))
     weights = finished / "weights" / f"{number}.safetensors"
-    assert accuracy_of(history.trials[int(number)].architecture, weights, plan) == accuracy
+    architecture = history.trials[int(number)].architecture
+    assert accuracy_of(architecture, weights, plan) == scores["test_accuracy"]
 
 
 def accuracy_of(architecture: Architecture, weights: Path, plan: Plan) -> float:
@@ -77,7 +78,7 @@ def test_the_recommended_network_is_trained_on_until_it_beats_the_linear_classif
     finished: Path,
 ) -> None:
     history, plan = History(read_events(finished)), load_plan(finished)
-    best = recommended(history, objectives_named(plan.settings.objectives))
+    best = recommended(plan, history)
     final = history.final["finaltrained"]
     assert best is not None
     assert best.result["accuracy"] == max(trial.result["accuracy"] for trial in history.done)
@@ -118,7 +119,7 @@ def test_a_run_that_goes_on_does_the_closing_steps_again_with_what_weights_there
     assert [kind for kind in kinds(events[done:]) if kind in STEPS] == list(STEPS)
     assert History(events).spent == 7
     assert final_of(run)["state"] == "complete"
-    assert set(History(events).final["tested"]["accuracies"]) <= {"6"}
+    assert set(History(events).final["tested"]["scores"]) <= {"6"}
     # The total stays what it was given last.
     resumed(run)
     assert kinds(read_events(run)) == kinds(events)
@@ -126,7 +127,7 @@ def test_a_run_that_goes_on_does_the_closing_steps_again_with_what_weights_there
 
 def test_a_final_training_that_fails_leaves_tables_and_ends_with_its_reason(run: Path) -> None:
     cut_before(run, "finaltrained")
-    best = recommended(History(read_events(run)), objectives_named(("accuracy", "macs")))
+    best = recommended(load_plan(run), History(read_events(run)))
     assert best is not None
     (run / "weights" / f"{best.number}.safetensors").write_bytes(b"no weights")
     (run / "trials.csv").unlink()
