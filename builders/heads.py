@@ -211,8 +211,11 @@ class DenseHead(Head):
 
     def forward(self, maps: Sequence[Tensor], size: Map) -> Tensor:
         """Give the logits of both readings."""
-        readings = self.every(maps), self.last(maps[-1])
-        return torch.stack([enlarged(reading, size) for reading in readings], dim=1)
+        return torch.stack([enlarged(one, size) for one in self.readings(maps)], dim=1)
+
+    def readings(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the logits of both at the sizes of their maps, for a loss that enlarges them."""
+        return self.every(maps), self.last(maps[-1])
 
     def inference(self) -> Head:
         """Give the first reading by itself."""
@@ -255,6 +258,6 @@ def enlarged(x_BCHW: Tensor, size: Map) -> Tensor:
 HEADS = {
     "pool_norm": Row(build=PoolNormHead, cost=pool_norm_cost),
     "norm_pool": Row(build=NormPoolHead, cost=norm_pool_cost, draw=torch_default),
-    "dense": Row(build=DenseHead, cost=dense_cost),
+    "dense": Row(build=DenseHead, cost=dense_cost, draw=torch_default),
 }
 """Kinds of head: build(widths, num_classes), cost(widths, num_classes, maps of the stages)."""

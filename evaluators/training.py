@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from builders.heads import DenseHead
+from builders.network import Network
 from evaluators.batches import Augmenter, Normaliser
+from evaluators.dense_loss import enlarged_cross_entropy
 from evaluators.device import fastest_kernels, place, precision
 from evaluators.flat import flattened
 from evaluators.images import ImageData
@@ -195,14 +198,25 @@ def _step(
     label_smoothing: float,
 ) -> Tensor:
     """Make one optimiser step; give the loss before it."""
-    with precision(images_BCHW.device):
-        logits = network(images_BCHW)
-    loss = cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    loss = _loss(network, images_BCHW, labels, label_smoothing)
     # The gradients of the parameters are views: see `evaluators.flat`.
     optimiser.zero_grad(set_to_none=False)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return loss.detach()
+
+
+def _loss(
+    network: nn.Module, images_BCHW: Tensor, labels: Tensor, label_smoothing: float
+) -> Tensor:
+    if isinstance(network, Network) and isinstance(network.head, DenseHead):
+        with precision(images_BCHW.device):
+            readings = network.head.readings(network.features(images_BCHW))
+        whole = [logits.float() for logits in readings]
+        return enlarged_cross_entropy(whole, labels, label_smoothing=label_smoothing)
+    with precision(images_BCHW.device):
+        logits = network(images_BCHW)
+    return cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 
 class _Watch:
