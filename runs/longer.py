@@ -35,7 +35,7 @@ from runs.objective import TrainJob, train_network, training_seed
 from runs.plan import Plan, resolved_device, unchanged_plan
 from runs.records import Event, Records
 from runs.search import Watcher
-from runs.session import HANGS, PRELOAD, session_budget
+from runs.session import HANGS, preload, session_budget
 from runs.wording import plural
 from runs.workers import Finished, Job, Pool, Progress
 from search_space.errors import RunError, WorkFailed
@@ -149,7 +149,7 @@ def train_longer(
         images = plan.data.load()
         with decoded(plan.data, images, run.directory) as source:
             del images
-            pool = open_pool(workers, preload=PRELOAD, cuda=plan.settings.device != "cpu")
+            pool = open_pool(workers, preload=preload(plan), cuda=plan.settings.device != "cpu")
             with pool, console:
                 console.plan([_plan_text(todo, len(numbers), factor, workers)])
                 LongerTrainings(

@@ -52,6 +52,8 @@ from search_space.space import DesignSpace
 from search_space.yaml_io import load_space
 
 PRELOAD = ("runs.warm", "runs.objective")
+PRELOAD_DENSE = (*PRELOAD, "torchmetrics")
+"""In segmentation: mean IoU would be a second of imports in every training."""
 HANGS = 20
 """A training that takes so many times as long as was forecast hangs."""
 
@@ -292,8 +294,13 @@ def rehearse(
             yield _time_line(forecast(plan, pool, History()))
 
 
+def preload(plan: Plan) -> tuple[str, ...]:
+    """Name the modules that the children of a run start with."""
+    return PRELOAD_DENSE if plan.settings.task == "segmentation" else PRELOAD
+
+
 def _one_slot(plan: Plan) -> Pool:
-    return Pool(1, preload=PRELOAD, cuda=plan.settings.device != "cpu")
+    return Pool(1, preload=preload(plan), cuda=plan.settings.device != "cpu")
 
 
 def _with_backends(plan: Plan, cache: Path, note: Callable[[str], None]) -> Plan:
@@ -341,7 +348,10 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str
     told = {key: told[key] for key in ("command", "started", "versions", "platform", "git_commit")}
     records.append("session", budget=settings.budget, workers=settings.workers, **told)
     console = Console(settings.budget, quiet=quiet, workers=settings.workers)
-    with Pool(settings.workers, preload=PRELOAD, cuda=settings.device != "cpu") as pool, console:
+    with (
+        Pool(settings.workers, preload=preload(plan), cuda=settings.device != "cpu") as pool,
+        console,
+    ):
         for line in plan_lines(plan, directory):
             console.note(line)
         estimate = None
