@@ -86,10 +86,17 @@ class Recipe:
         return max(1, round(self.epochs * max(1, images // self.batch_size)))
 
 
+SEGMENTATION = Recipe(
+    epochs=0.8, batch_size=8, lr=8e-3, label_smoothing=0.0, recalibration_batches=20
+)
+"""Tuned on three networks of the default space and the shipped scenes, at equal images.
+
+Mean validation cross-entropy (nats) and mIoU after an epoch: batches of 16 at a rate of 0.008 0.79
+and 0.119, with two tenths of warm-up 0.80 and 0.115, at 0.016 0.76 and 0.138; batches of 8 at 0.004
+0.74 and 0.136, at 0.008 0.71 and 0.162. One order of the images, one draw of the weights.
+"""
+
+
 def default_recipe(task: str) -> Recipe:
-    """Give the recipe of a search that names no other: task "classification" or "segmentation"."""
+    """Give the recipe of a task, "classification" or "segmentation", where nothing else is said."""
     return SEGMENTATION if task == "segmentation" else Recipe()
-
-
-SEGMENTATION = Recipe(epochs=1.0, batch_size=32)
-"""Of dense networks."""
