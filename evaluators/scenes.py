@@ -22,13 +22,13 @@ COUNTS = {"train": 3000, "val": 600, "test": 600}
 MOST_ITEMS = 5
 """Items of an image: 2 to 5, as often each."""
 
-SIDES = range(17, 40)
-"""Sides that an item is drawn at in pixels, 0.6 to 1.4 times its own 28."""
+SIDES = range(22, 40)
+"""Sides that an item is drawn at in pixels, 0.8 to 1.4 times its own 28."""
 
 FAINTEST = 8
 """Least brightness of an item's own pixels; what is darker is background of its photograph."""
 
-OCTAVES = {3: 56, 5: 44, 9: 32, 17: 22, 33: 16}
+OCTAVES = {3: 32, 5: 24, 9: 16, 17: 10, 33: 6}
 """Side of each grid of the smooth noise, and how much brightness it takes or gives at most."""
 
 SEED = 20170825
@@ -50,8 +50,10 @@ def compose(items: ImageData) -> dict[str, Arrays]:
     """Give scenes (N, 64, 64) with masks: 0 is background, 1 + label an item's class.
 
     An image holds 2 to 5 items of the same split at random places and sizes, the later ones before
-    the earlier. An item's brightness is stretched, shifted and, in half of the cases, inverted, so
-    that one pixel's brightness does not tell its class; holes of dark cloth belong to the item.
+    the earlier. An item's brightness is stretched, shifted and, in a quarter of the cases,
+    inverted, so that a pixel's brightness does not tell which item it belongs to; holes of dark
+    cloth belong to the item. The ground is darker than most items: with ground of any brightness a
+    network of 10 CPU seconds of training names it everywhere (mIoU 0.09 against 0.20).
     """
     arrays = {}
     for number, split in enumerate(SPLITS):
@@ -81,10 +83,10 @@ def composed(
         chosen = order[used : used + len(places)]
         used += len(places)
         sides = rng.integers(SIDES.start, SIDES.stop, len(places))
-        # The middle of an item lies in the scene, at least 8 pixels from its sides.
-        middles = rng.integers(8, SIDE - 8, (2, len(places)))
-        levels = rng.integers(48, 208, len(places)).astype(np.int16)
-        gains = rng.integers(24, 80, len(places)) * rng.choice((-1, 1), len(places))
+        # The middle of an item lies in the scene, at least 12 pixels from its sides.
+        middles = rng.integers(12, SIDE - 12, (2, len(places)))
+        levels = rng.integers(110, 220, len(places)).astype(np.int16)
+        gains = rng.integers(40, 96, len(places)) * rng.choice((-1, 1, 1, 1), len(places))
         gains = gains.astype(np.int16)
         for side in SIDES:
             of_side = np.flatnonzero(sides == side)
@@ -128,14 +130,14 @@ def _textures(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     # In steps of a brightness of 1 / whole.
     whole = _UNIT**2
     canvas = np.empty((count, SIDE, SIDE), dtype=np.float32)
-    canvas[:] = draws(64, 192, 1, 1) * whole
+    canvas[:] = draws(30, 90, 1, 1) * whole
     place = np.arange(SIDE) - SIDE // 2
     canvas += (draws(-64, 65, 1, 1) * _UNIT * place[:, None]).astype(np.float32)
     canvas += (draws(-64, 65, 1, 1) * _UNIT * place).astype(np.float32)
     for grid, most in OCTAVES.items():
         canvas += _stretched(draws(-128, 128, grid, grid) * draws(0, most, 1, 1) // 128, SIDE)
     # Half of the scenes have a grating.
-    height = np.maximum(draws(-24, 25, 1), 0)
+    height = np.maximum(draws(-14, 15, 1), 0)
     wave = (np.rint(128 * np.sin(np.arange(256) * (np.pi / 128))) * height * (whole // 128)).astype(
         np.float32
     )

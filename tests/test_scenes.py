@@ -27,11 +27,11 @@ def test_scenes_are_small_images_with_a_class_for_every_pixel(scenes: ImageData)
     assert facts["classes"][9] == "Bag"
     assert scenes.val.labels.shape == (600, 64, 64)
     assert scenes.val.labels.dtype == np.uint8
-    assert facts["majority_share"] == pytest.approx(0.72, abs=0.02)
+    assert facts["majority_share"] == pytest.approx(0.69, abs=0.02)
 
 
 def test_the_hash_of_the_scenes_never_changes(scenes: ImageData) -> None:
-    assert scenes.sha256.startswith("cbee701298202839")
+    assert scenes.sha256.startswith("049b07946a5a5e30")
 
 
 def test_segmentation_without_a_source_takes_the_scenes(scenes: ImageData) -> None:
@@ -55,24 +55,23 @@ def test_dark_holes_belong_to_the_item_and_a_gap_at_its_side_does_not() -> None:
     assert filled.sum() == 25 + 22
 
 
-def test_brightness_alone_does_not_tell_the_class(scenes: ImageData) -> None:
+def test_brightness_alone_does_not_tell_the_class_of_an_item(scenes: ImageData) -> None:
     pixels, classes = scenes.train.images[..., 0], scenes.train.labels
-    levels = [pixels[classes == label] for label in range(11)]
+    levels = [pixels[classes == label] for label in range(1, 11)]
     means = np.array([level.mean() for level in levels])
     deviations = np.array([level.std() for level in levels])
     assert np.ptp(means) < 0.5 * deviations.min()
-    # By polarity: some items are darker than what lies behind them on the whole, some brighter.
-    inside = np.array(
-        [i[m > 0].mean() - i[m == 0].mean() for i, m in zip(pixels, classes, strict=True)]
-    )
-    assert 0.3 < (inside > 0).mean() < 0.7
+    # Nor is dark always background: items of inverted brightness are darker than most of it.
+    background = pixels[classes == 0]
+    darker = [(level < np.median(background)).mean() for level in levels]
+    assert min(darker) > 0.03
 
 
 def test_scenes_hold_several_items_of_different_classes(scenes: ImageData) -> None:
     seen = np.array([len(np.unique(mask)) - 1 for mask in scenes.val.labels])
     assert seen.min() >= 1
     assert seen.max() == 5
-    assert 2.3 < seen.mean() < 3.3
+    assert 2.5 < seen.mean() < 3.5
 
 
 def test_splits_are_composed_of_their_own_items_and_textures(scenes: ImageData) -> None:
@@ -87,10 +86,11 @@ def test_splits_are_composed_of_their_own_items_and_textures(scenes: ImageData) 
 def test_backgrounds_differ_in_level_slope_and_texture() -> None:
     made = backgrounds(300, np.random.default_rng(0)).astype(float)
     assert made.shape == (300, 64, 64)
-    assert np.ptp(made.mean(axis=(1, 2))) > 120
+    assert np.ptp(made.mean(axis=(1, 2))) > 50
     slopes = made[:, :, -8:].mean(axis=(1, 2)) - made[:, :, :8].mean(axis=(1, 2))
-    assert slopes.min() < -40 < 40 < slopes.max()
-    assert ((made == 0) | (made == 255)).mean() < 0.05
+    assert slopes.min() < -30 < 30 < slopes.max()
+    assert np.median(np.abs(np.diff(made, axis=2)).mean(axis=(1, 2))) > 1.2
+    assert (made == 0).mean() < 0.05
 
 
 def test_a_mask_is_where_an_item_was_painted_and_nowhere_else() -> None:
@@ -107,7 +107,7 @@ def test_a_mask_is_where_an_item_was_painted_and_nowhere_else() -> None:
 
 def test_a_square_of_a_lone_brightness_stays_one_at_every_size() -> None:
     pixels = np.full((1, 28, 28), 200, dtype=np.uint8)
-    for side in (17, 28, 39):
+    for side in (22, 28, 39):
         values, alphas = _drawn_at(pixels, pixels > 0, side)
         assert values.shape == (1, side, side)
         assert (values == 200).all()
