@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from builders import Network, build_network, load_official, merge_network
+from builders import Network, build_network, inference_network, load_official, merge_network
 from builders.network import published_network
 from evaluators.compliance import compliance
 from evaluators.cost import cost
@@ -325,7 +325,7 @@ def _counted_forms(trained: Network) -> dict[str, Counted]:
     forms = {
         "train": trained,
         "merged": published_network(trained),
-        "inference": merge_network(trained),
+        "inference": inference_network(trained),
     }
     known: dict[int, Counted] = {}
     for form in forms.values():
@@ -338,10 +338,10 @@ def _latency(
     network: Architecture, classes: int, *, device: str, backend: Backend | None, batch_size: int
 ) -> dict[str, Any]:
     backend, device = resolved_backend(backend, device), first_device(device)
-    merged = merge_network(build_network(network, classes).eval())
+    deployed = inference_network(build_network(network, classes).eval())
     (measured,) = measure_latency(
-        [merged],
-        merged,
+        [deployed],
+        deployed,
         size=network.size,
         channels=network.channels,
         device=device,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from builders import build_network, merge_network
+from builders import build_network, inference_network
 from evaluators.latency import device_facts
 from evaluators.roofline import KINDS, OTHER, Layer, Roofline, measure_roofline
 from runs.console import plain
@@ -76,7 +76,7 @@ def add_roofline(
     channels = facts["input"]["channels"]
     network = replace(find_network(facts["name"])[0], size=size, channels=channels)
     measured = measure_roofline(
-        merge_network(build_network(network, facts["classes"]).eval()),
+        inference_network(build_network(network, facts["classes"]).eval()),
         size=size,
         channels=channels,
         device=device,
