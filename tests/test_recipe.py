@@ -1,0 +1,14 @@
+"""The recipe of each task."""
+
+from __future__ import annotations
+
+from evaluators.recipe import Recipe, default_recipe
+
+
+def test_classification_keeps_the_plain_recipe_and_segmentation_has_its_own() -> None:
+    assert default_recipe("classification") == Recipe()
+    dense = default_recipe("segmentation")
+    # A dense image holds thousands of examples: smaller batches, and more steps, at like cost.
+    assert dense.batch_size < Recipe().batch_size
+    assert dense.steps(3000) == 300
+    assert dense.label_smoothing == 0
