@@ -114,7 +114,7 @@ def plan_run(
     plan = Plan(
         space=bound,
         settings=settings,
-        recipe=replace(default_recipe(images.task), **recipe),
+        recipe=replace(default_recipe(images.task, len(images.train)), **recipe),
         data=DataSource(
             source=lasting(data),
             root=str(root.resolve()) if root else None,
