@@ -180,7 +180,7 @@ def judge(
             **numbers(decision.found, g, protocol.alpha / len(GUIDELINES)),
         )
         verdict = replace(verdict, reason=why(protocol, decision, verdict, len(done), ended=ended))
-        verdicts.append(after_recheck(verdict, g, rechecked))
+        verdicts.append(after_recheck(protocol, verdict, g, rechecked))
     return tuple(verdicts)
 
 
@@ -226,7 +226,10 @@ def untestable(
     if reason := protocol.missing.get(GUIDELINES[guideline]):
         return reason
     if protocol.contexts < 2:
-        return "one context: the space has one base network, and an effect needs several"
+        found = "one context: the space has one base network"
+        if not protocol.contexts:
+            found = "no context: no network meets the constraints with all its twins of equal MACs"
+        return f"{found}, and an effect needs several"
     readings = [[result.scores for result in results]]
     if guideline == G3:
         readings += [[r.scores_last for r in results if r.scores_last is not None]]
@@ -238,7 +241,8 @@ def untestable(
             return f"the metric is constant: every run has {protocol.metric} {scores[0]:.2f} %"
     blocks = int((~np.isnan(contrasts.score[:, guideline])).sum())
     if blocks < 2:
-        return f"{blocks} finished blocks: an interval over contexts needs at least 2"
+        counted = "1 finished block" if blocks == 1 else f"{blocks} finished blocks"
+        return f"{counted}: an interval over contexts needs at least 2"
     if guideline == G4 and (~np.isnan(contrasts.latency[:, guideline])).sum() < 2:
         return "no latency was measured, and it claims a lower one"
     return ""
@@ -303,16 +307,23 @@ def why(protocol: Protocol, decision: Decision, verdict: Verdict, done: int, *, 
     return "; ".join(said)
 
 
-def after_recheck(verdict: Verdict, g: int, rechecked: Sequence[BlockResult]) -> Verdict:
-    """Make "contradicted" final or take it back, by the sign at four times the length."""
+def after_recheck(
+    protocol: Protocol, verdict: Verdict, g: int, rechecked: Sequence[BlockResult]
+) -> Verdict:
+    """Make "contradicted" final or take it back, by the mean contrast at four times the length.
+
+    It must lie below 0, that of guideline 4 below its margin.
+    """
     if verdict.word != CONTRADICTED:
         return verdict
     longer = estimate(gather(rechecked).score)
     if longer.blocks[g] < min(RECHECK_BLOCKS, verdict.blocks):
         return replace(verdict, provisional=True)
-    if longer.mean[g] < 0:
+    if longer.mean[g] < (-protocol.margin if g == G4 else 0.0):
         return verdict
-    return replace(verdict, word=UNDECIDED, reason="reverses at four times the length")
+    said = "is within its margin" if g == G4 else "reverses"
+    reasons = [verdict.reason, f"{said} at four times the length"]
+    return replace(verdict, word=UNDECIDED, reason="; ".join(filter(None, reasons)))
 
 
 def sanity(with_large: Sequence[float], without_large: Sequence[float]) -> Sanity:

@@ -20,12 +20,13 @@ from evaluators.agreement import Regret, Tau, agreement, regret_interval
 from evaluators.contrasts import G3, estimate
 from evaluators.evidence import GUIDELINES, BlockResult, gather
 from evaluators.regression import slopes
+from runs.blocks import METRICS, block_results, chance_level, longer_results
 from runs.confirmation import score_of
 from runs.history import History, Trial
 from runs.longer import Reopened, reason_of, reopened, train_longer
 from runs.plan import Plan
 from runs.standings import ranked
-from runs.study import DENSE_ONLY, METRICS, block_results, chance_level, result_of
+from runs.study import DENSE_ONLY
 from search_space.errors import RunError, WorkFailed
 
 LEAST = 5
@@ -250,18 +251,9 @@ def blocks_at_both(
 ) -> tuple[list[BlockResult], list[BlockResult]]:
     """Give the whole blocks that were trained at both lengths, short and long."""
     metric, chance = METRICS[plan.settings.task], chance_level(plan)
-    short, long = [], []
-    for result in block_results(history, metric, chance):
-        trials = [
-            trial
-            for trial in history.trials.values()
-            if trial.study is not None and trial.study["block"] == result.block
-        ]
-        events = [history.longer.get((trial.number, factor)) for trial in trials]
-        there = [event for event in events if event is not None and event["state"] != "failed"]
-        if len(there) == len(trials):
-            short.append(result)
-            long.append(result_of(result.block, trials, metric, chance, there))
+    long = longer_results(history, metric, chance, factor)
+    there = {result.block for result in long}
+    short = [r for r in block_results(history, metric, chance) if r.block in there]
     return short, long
 
 

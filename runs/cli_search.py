@@ -63,6 +63,7 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
             keep_weights=options["keep_weights"],
             backend=options["backend"],
             rule=options["stop_rule"],
+            study_alone=study_alone,
             noise=shares.noise,
             evidence=shares.evidence,
             confirm=shares.confirm,

@@ -8,10 +8,12 @@ from typing import Any
 
 from evaluators.evidence import RECHECK_BLOCKS, Protocol, judge, sanity
 from evaluators.recipe import Recipe
+from runs.blocks import block_results, blocks_of, chance_level, longer_results, whole
 from runs.confirmation import score_of
 from runs.history import History, Trial
-from runs.plan import Plan
-from runs.study import ARMS, Study, block_results, chance_level, result_of, study_of, whole
+from runs.plan import Plan, Settings
+from runs.study import ARMS, Study, study_of
+from runs.wording import plural
 
 RECHECK_FACTOR = 4.0
 """Length of a recheck over that of a trial."""
@@ -21,20 +23,22 @@ def guideline_facts(plan: Plan, history: History) -> dict[str, Any] | None:
     """Give the evidence on the guidelines; None where the run has no study.
 
     Returns:
-        `protocol`, `verdicts`, `fidelity`, `sanity`, `rechecks` (None, or the `factor` and the
-        verdicts over the longer trainings alone), `incomplete` blocks, `contexts`, and the hash of
-        what was fixed beforehand.
+        `protocol`, `levels` of the factors in words, `verdicts`, `fidelity`, `sanity`, `rechecks`
+        (None, or the `factor` and the verdicts over the longer trainings alone), `diverged` (None,
+        or how many and the verdicts without their blocks), `incomplete`: blocks that lost a
+        training for good, and the hash of what was fixed beforehand.
     """
     study = study_of(plan)
     if study is None:
         return None
     protocol, chance = study.protocol, chance_level(plan)
     results = block_results(history, protocol.metric, chance)
-    longer = rechecked(history, protocol, chance)
-    asked = {t.study["block"] for t in history.trials.values() if t.study is not None}
-    pending = any(t.study is not None and t.state == "asked" for t in history.trials.values())
+    longer = longer_results(history, protocol.metric, chance, RECHECK_FACTOR)
+    blocks = blocks_of(history)
+    pending = any(trial.state == "asked" for trials in blocks.values() for trial in trials)
     ended = not pending and study.next_run(history, chance) is None
     verdicts = judge(protocol, results, longer, ended=ended)
+    lost = [any(not t.counts and t.state != "asked" for t in trials) for trials in blocks.values()]
     return {
         "protocol": protocol.document(),
         "levels": plan.facts["study"]["levels"],
@@ -42,8 +46,26 @@ def guideline_facts(plan: Plan, history: History) -> dict[str, Any] | None:
         "fidelity": fidelity(plan.recipe, plan.facts["data"]),
         "sanity": sanity_facts(study, history, chance),
         "rechecks": recheck_facts(protocol, longer),
-        "incomplete": len(asked) - len(results),
+        "diverged": diverged_facts(protocol, history, chance, ended=ended),
+        "incomplete": sum(lost),
         "sha256": plan.facts["study"]["sha256"],
+    }
+
+
+def diverged_facts(
+    protocol: Protocol, history: History, chance: Mapping[str, float], *, ended: bool
+) -> dict[str, Any] | None:
+    """Count what diverged in the blocks, and judge without these; None where nothing did."""
+    blocks = [
+        sum(trial.state == "diverged" for trial in trials) for trials in blocks_of(history).values()
+    ]
+    if not any(blocks):
+        return None
+    kept = block_results(history, protocol.metric, chance, diverged=False)
+    return {
+        "trainings": sum(blocks),
+        "blocks": sum(count > 0 for count in blocks),
+        "verdicts": [asdict(verdict) for verdict in judge(protocol, kept, ended=ended)],
     }
 
 
@@ -71,27 +93,8 @@ def sanity_facts(
 
 def recheck_trials(history: History) -> list[Trial]:
     """Give the trials that a recheck trains longer: those of the first whole blocks."""
-    blocks: dict[int, list[Trial]] = {}
-    for trial in history.trials.values():
-        if trial.study is not None:
-            blocks.setdefault(trial.study["block"], []).append(trial)
-    chosen = [block for block in sorted(blocks) if whole(blocks[block])][:RECHECK_BLOCKS]
-    return [trial for block in chosen for trial in blocks[block]]
-
-
-def rechecked(history: History, protocol: Protocol, chance: Mapping[str, float]) -> list[Any]:
-    """Give the blocks all of whose trainings were done at the length of a recheck too."""
-    blocks: dict[int, list[Trial]] = {}
-    for trial in history.trials.values():
-        if trial.study is not None:
-            blocks.setdefault(trial.study["block"], []).append(trial)
-    found = []
-    for block, trials in sorted(blocks.items()):
-        longer = [history.longer.get((trial.number, RECHECK_FACTOR)) for trial in trials]
-        done = [event for event in longer if event is not None and event["state"] != "failed"]
-        if len(done) == len(trials) and whole(trials):
-            found.append(result_of(block, trials, protocol.metric, chance, done))
-    return found
+    chosen = [trials for trials in blocks_of(history).values() if whole(trials)][:RECHECK_BLOCKS]
+    return [trial for trials in chosen for trial in trials]
 
 
 def recheck_facts(protocol: Protocol, longer: list[Any]) -> dict[str, Any] | None:
@@ -106,20 +109,27 @@ def recheck_facts(protocol: Protocol, longer: list[Any]) -> dict[str, Any] | Non
     }
 
 
-def study_text(facts: Mapping[str, Any], confirm: int) -> str:
+def study_text(facts: Mapping[str, Any], settings: Settings) -> str:
     """Say what of the budget tests and confirms, and what cannot be tested; empty without."""
     study = facts.get("study")
     said = []
+    spent = settings.confirm
     if study is not None:
         blocks, runs = study["block"]["blocks"], study["block"]["runs"]
-        protocol = study["protocol"]
+        wanted, protocol = study["block"]["wanted"], study["protocol"]
+        spent += study["noise"] + blocks * runs
         if study["noise"]:
             said.append(f"{study['noise']} trainings for the noise floor")
         if blocks:
             said.append(f"{blocks * runs} in {blocks} blocks of {runs} that test the guidelines")
-        elif protocol["contexts"] == 1:
-            said.append("no blocks: the space has one context, and an effect needs several")
+        if blocks < wanted:
+            contexts = protocol["contexts"]
+            said.append(f"{wanted} blocks were wanted: the space has {plural(contexts, 'context')}")
+        elif runs and not wanted:
+            said.append(f"--evidence {settings.evidence} is less than a block of {runs}")
         said += [f"{name.upper()} not testable: {why}" for name, why in protocol["missing"].items()]
-    if confirm:
-        said.append(f"{confirm} at the end on fresh seeds")
+    if settings.confirm:
+        said.append(f"{settings.confirm} at the end on fresh seeds")
+    if settings.study_alone and spent < settings.budget:
+        said.append(f"{plural(settings.budget - spent, 'training')} of the budget stay unspent")
     return "; ".join(said)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.latency import separable
+from runs.blocks import METRICS
 from runs.history import History, Trial
 from runs.jobs import (
     TIME_LIMIT_S,
@@ -42,10 +43,8 @@ from runs.objective import (
 from runs.plan import Plan
 from runs.ranking import front, objectives_named
 from runs.records import Records
-from runs.schedule import searches
 from runs.search import weights_path
 from runs.standings import ranked, recommended
-from runs.study import METRICS
 from runs.wording import plural
 from runs.workers import Job
 
@@ -89,14 +88,13 @@ class Finish:
         self.last_done = max(last, default=-1)
 
     def run(self) -> None:
-        """Do the steps that the record does not hold yet; nothing where no trial is complete."""
-        if not len(self.front()):
-            return
-        self._once("remeasured", self._remeasure)
-        self._once("tested", self._test)
-        if searches(self.plan.settings):
-            self._once("finaltrained", self._train_on)
-        self._prune()
+        """Do the steps that the record does not hold yet."""
+        if len(self.front()):
+            self._once("remeasured", self._remeasure)
+            self._once("tested", self._test)
+            if not self.plan.settings.study_alone:
+                self._once("finaltrained", self._train_on)
+            self._prune()
         self._once(
             "finished",
             lambda: {

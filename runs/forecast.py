@@ -59,7 +59,7 @@ def forecast(plan: Plan, pool: Slots, history: History) -> Forecast:
     def whole(training: float) -> float:
         # A latency measurement stops every worker: it is paid once a trial, whatever their number.
         search = left * ((training + TRIAL_S) / workers + latency)
-        return search + FINAL_FACTOR * training
+        return search + (0 if plan.settings.study_alone else FINAL_FACTOR * training)
 
     mean, spread = float(timed.mean()), float(timed.std(ddof=1) / len(timed) ** 0.5)
     return Forecast(

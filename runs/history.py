@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ class Trial:
     """asked, then one of: complete, diverged, failed, infeasible."""
     result: dict[str, Any] = field(default_factory=dict)
     """Fields of its `done` event, and of later measurements."""
+    measured_ms: float = math.nan
+    """Latency as it was measured with the training; networks of a front are measured again."""
 
     @property
     def counts(self) -> bool:
@@ -96,6 +99,7 @@ class History:
                 self.done.append(trial)
             trial.state = event["state"]
             trial.result.update(event)
+            trial.measured_ms = event.get("latency_ms", math.nan)
         elif kind == "refused":
             self.refused[event["trial"]] = event
         elif kind == "session":

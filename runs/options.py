@@ -90,9 +90,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 QUIET = click.option("--quiet", is_flag=True, help="Print the results only.")
 
 
-def _names(
-    _context: click.Context, _option: click.Parameter, given: str | None
-) -> tuple[str, ...]:
+def _names(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[str, ...]:
     """Read `accuracy,latency`; () where the option is left out."""
     names = tuple(name.strip() for name in (given or "").split(",") if name.strip())
     if given is not None and not names:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from runs import figures, guideline_figure
+from runs.blocks import METRICS, chance_level
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import History
@@ -21,7 +22,6 @@ from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.report import page
 from runs.standings import noise_facts, ranked, recommended
-from runs.study import METRICS, chance_level
 from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
 

@@ -65,6 +65,8 @@ class Settings:
     """Trainings for blocks of the guideline study."""
     confirm: int = 0
     """Trainings at the end on fresh seeds: the leaders, then the champion and its runner-up."""
+    study_alone: bool = False
+    """Whether nothing of the budget is searched with."""
     rule: str = "fixed"
     """When the study may decide: fixed (at its end) or obrien_fleming (looks on the way)."""
 

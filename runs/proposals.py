@@ -7,7 +7,6 @@ study is rebuilt from the record, therefore proposes what the killed one would h
 
 from __future__ import annotations
 
-import math
 import warnings
 import zlib
 from collections import Counter
@@ -81,17 +80,27 @@ class Proposer:
         *,
         sampler: str,
         seed: int,
-        num_classes: int,
+        chance: Mapping[str, float],
         measure: Measure,
         first: Sequence[tuple[Architecture, Chooser]] | None = None,
     ) -> None:
-        """Prepare to propose; `first` is what is trained first, the space's anchors if None."""
+        """Prepare to propose.
+
+        Args:
+            space: bound to its data.
+            objectives: of the run.
+            sampler: a name of `SAMPLERS`.
+            seed: of the run.
+            chance: scores of a network that has learnt nothing, by column.
+            measure: gives what constraints are about.
+            first: what is trained first; None: the anchors of the space.
+        """
         self.space = space
         self.first = anchors(space) if first is None else first
         self.objectives = objectives
         self.make_sampler = SAMPLERS[sampler]
         self.seed = seed
-        self.num_classes = num_classes
+        self.chance = chance
         self.measure = measure
         self.census = Census(space)
         # Its notes about studies in memory would go through the live table.
@@ -187,9 +196,8 @@ class Proposer:
 
     def _value(self, objective: Objective, trial: Trial) -> float:
         """Give an objective's value; a diverged training stands at chance level."""
-        chance = {"accuracy": 1 / self.num_classes, "val_loss": math.log(self.num_classes)}
         value = trial.result.get(objective.column)
         if trial.state == "diverged" or value is None:
-            value = chance.get(objective.name, value)
+            value = self.chance.get(objective.column, value)
         assert value is not None, f"trial {trial.number} has no {objective.column}"
         return float(value)

@@ -167,8 +167,9 @@ def rank(
 
     In place of the noisy score `metric` stands a network's `estimate`, where there is one. `rank`
     is 1 for the best value of the first objective; equal values go by validation loss, then by the
-    cheaper network, then by the earlier trial. One trial of a network competes, its first. A
-    diverged training stands at chance level: behind every complete one, and never on the front.
+    cheaper network, then by the earlier trial. One trial of a network competes, its first that is
+    complete. A diverged training stands at chance level: behind every complete one, and never on
+    the front.
     Trials that failed, were stopped or re-run another come last, with NA.
 
     `front_rank` is 1 for the trials that no other dominates, 2 for those that only trials of
@@ -176,10 +177,10 @@ def rank(
     Equal trials share it.
     """
     ranked = frame.copy()
-    again = frame["repeat"].fillna(0) > 0
-    competing = frame[
-        frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES) & ~again
-    ]
+    competing = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
+    first = competing.assign(repeat=competing["repeat"].fillna(0))
+    first = first.sort_values(["state", "repeat", "trial"]).drop_duplicates("id")
+    competing = competing.loc[competing.index.isin(first.index)]
     diverged = competing["state"] == "diverged"
     values = competing.assign(
         **{metric: competing["estimate"].fillna(competing[metric].astype(float))}

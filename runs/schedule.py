@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from runs.anchors import Follower
+from runs.blocks import METRICS, chance_level
 from runs.confirmation import confirmed, next_confirm
 from runs.history import History
 from runs.plan import Plan, Settings
 from runs.proposals import Proposal, Proposer
-from runs.study import METRICS, Study, Waiting, chance_level
+from runs.study import Study, Waiting
 from search_space.architecture import Architecture
 from search_space.errors import RunError
 
@@ -19,11 +20,11 @@ NOISE = 10
 """Trainings of the noise floor: two networks, five seeds each."""
 BLOCK = 8
 """Trainings of a block of four factors."""
-EVIDENCE_SHARE, CONFIRM_SHARE = 0.48, 0.1
+EVIDENCE_PERCENT, CONFIRM_PERCENT = 48, 10
 """Parts of the budget that blocks and confirmation get by default: 96 and 20 of 200."""
 LEAST_EVIDENCE, LEAST_CONFIRM = 100, 60
 """Budgets from which they get them; below a study would decide nothing."""
-STUDY_CONFIRM_SHARE = 0.15
+STUDY_CONFIRM_PERCENT = 15
 """Part of the budget that confirms in a study alone: 30 of 200, beside 10 and 20 blocks."""
 
 Leaders = Callable[[History], Sequence[str]]
@@ -46,10 +47,10 @@ def search_shares(budget: int, *, evidence: int | None, confirm: int | None) -> 
         RunError: together they are more than the budget.
     """
     if evidence is None:
-        blocks = int(EVIDENCE_SHARE * budget) // BLOCK if budget >= LEAST_EVIDENCE else 0
+        blocks = EVIDENCE_PERCENT * budget // 100 // BLOCK if budget >= LEAST_EVIDENCE else 0
         evidence = BLOCK * blocks
     if confirm is None:
-        confirm = int(CONFIRM_SHARE * budget) if budget >= LEAST_CONFIRM else 0
+        confirm = CONFIRM_PERCENT * budget // 100 if budget >= LEAST_CONFIRM else 0
     noise = NOISE if evidence >= 4 * NOISE else 0
     if noise + evidence + confirm > budget:
         floor = f" + {noise} for the noise floor" if noise else ""
@@ -61,49 +62,60 @@ def search_shares(budget: int, *, evidence: int | None, confirm: int | None) -> 
 
 
 def study_shares(budget: int, *, evidence: int | None, confirm: int | None) -> Parts:
-    """Give what a study alone spends: noise floor, blocks, and the rest to confirm.
+    """Give what a study alone spends: noise floor, blocks, and by default the rest to confirm.
 
     Raises:
-        RunError: together they are more than the budget.
+        RunError: they do not fit into the budget, or there is no block.
     """
     noise = NOISE if budget >= 5 * NOISE else 0
     if evidence is None:
-        held = int(STUDY_CONFIRM_SHARE * budget) if confirm is None else confirm
+        held = STUDY_CONFIRM_PERCENT * budget // 100 if confirm is None else confirm
         evidence = BLOCK * max(0, (budget - noise - held) // BLOCK)
     rest = budget - noise - evidence
     confirm = rest if confirm is None else confirm
-    if rest < 0 or confirm > rest or evidence < BLOCK:
+    floor = f" + {noise} for the noise floor" if noise else ""
+    if confirm > rest or rest < 0:
         raise RunError(
-            f"--budget: must hold a block of {BLOCK} trainings at least, and --evidence and "
-            f"--confirm, got {budget} for {evidence} + {confirm} + {noise} for the noise floor; "
-            "raise it"
+            f"--evidence, --confirm: must fit into the budget of {budget} together, got {evidence} "
+            f"+ {max(confirm, 0)}{floor}; lower one of them, or raise --budget"
+        )
+    if evidence < BLOCK:
+        raise RunError(
+            f"--evidence: must hold a block of {BLOCK} trainings at least, got {evidence} of a "
+            f"budget of {budget}{floor}; raise it or --budget"
         )
     return Parts(noise=noise, evidence=evidence, confirm=confirm)
 
 
 def own_part(settings: Settings) -> int:
     """Give the trainings that are left to a search beside study and confirmation."""
+    if settings.study_alone:
+        return 0
     return settings.budget - settings.noise - settings.evidence - settings.confirm
-
-
-def searches(settings: Settings) -> bool:
-    """Whether any of the budget is left to a search; a study alone leaves none."""
-    return own_part(settings) > 0
 
 
 class Schedule:
     """Says which training comes next."""
 
     def __init__(
-        self, plan: Plan, proposer: Proposer, study: Study | None, leaders: Leaders
+        self,
+        plan: Plan,
+        proposer: Proposer,
+        study: Study | None,
+        leaders: Leaders,
+        *,
+        exhausted: bool = False,
     ) -> None:
-        """Prepare; `leaders` is asked with the history before a confirmation."""
+        """Prepare; `leaders` is asked with the history before a confirmation.
+
+        `exhausted`: an earlier session found that the space has no network left.
+        """
         self.plan = plan
         self.proposer = proposer
         self.study = study
         self.leaders = leaders
         self.chance = chance_level(plan)
-        self.exhausted = False
+        self.exhausted = exhausted
         """Whether the space had no network left."""
         self._chosen: Sequence[str] | None = None
 
@@ -131,7 +143,7 @@ class Schedule:
 
     def _search_left(self, history: History) -> int:
         """Give the trainings that are left before the confirmation begins."""
-        if not searches(self.plan.settings):
+        if not own_part(self.plan.settings):
             return 0
         confirming = {t.number for t in confirmed(history, self.plan.settings.budget)}
         taken = sum(
@@ -156,15 +168,16 @@ class Schedule:
         target, trainings = self.plan.settings.budget, self.plan.settings.confirm
         if not trainings:
             return None
+        confirming = {trial.number for trial in confirmed(history, target)}
         before = History(())
-        before.trials = {
-            n: t for n, t in history.trials.items() if t not in confirmed(history, target)
-        }
-        before.done = [t for t in history.done if t.number in before.trials]
+        before.trials = {n: t for n, t in history.trials.items() if n not in confirming}
+        before.done = [t for t in history.done if t.number not in confirming]
         if any(trial.state == "asked" for trial in before.trials.values()):
             return "wait"
         if self._chosen is None:
-            self._chosen = self.leaders(before)
+            # Those that a killed session chose stand.
+            begun = [history.trials[number].id for number in sorted(confirming)]
+            self._chosen = list(dict.fromkeys([*begun, *self.leaders(before)]))
         found = next_confirm(
             history,
             self._chosen,

@@ -19,6 +19,7 @@ import torch
 from evaluators.compliance import compliance
 from evaluators.cost import cost
 from runs.anchors import first_networks
+from runs.blocks import chance_level
 from runs.history import History, Trial, row_of
 from runs.jobs import (
     TIME_LIMIT_S,
@@ -114,14 +115,18 @@ class Search:
             objectives_named(plan.settings.objectives),
             sampler=plan.settings.sampler,
             seed=plan.settings.seed,
-            num_classes=plan.num_classes,
+            chance=chance_level(plan),
             measure=measure_with(plan.num_classes, self.model),
             first=first_networks(
                 plan.space, plan.settings.warm_start, plan.facts.get("warm_start", {})
             ),
         )
         self.schedule = Schedule(
-            plan, proposer, study_of(plan), lambda history: leaders_of(plan, history)
+            plan,
+            proposer,
+            study_of(plan),
+            lambda history: leaders_of(plan, history),
+            exhausted="exhausted" in self.history.final,
         )
         self.shares = _Shares()
         self._again = deque(self.history.pending)

@@ -17,6 +17,7 @@ from evaluators.latency import device_facts
 from evaluators.recipe import default_recipe
 from runs.anchors import anchors, published_start
 from runs.backends import backends_text, found_again, user_cache, with_backends, writable
+from runs.blocks import METRICS
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console, plain
 from runs.evidence_facts import study_text
@@ -42,7 +43,7 @@ from runs.prediction import prediction_text
 from runs.ranking import objectives_named
 from runs.records import Records, read_events
 from runs.search import Search
-from runs.study import METRICS, with_study
+from runs.study import with_study
 from runs.workers import Pool
 from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
@@ -157,9 +158,10 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"{plan.num_classes} classes",
         f"training  {plan.recipe.epochs:g} epochs of batches of {plan.recipe.batch_size}, "
         f"{settings.workers} at a time on {settings.device}",
-        f"search    {settings.budget} trainings by {settings.sampler}, "
-        f"objectives {', '.join(settings.objectives)}, seed {settings.seed}",
-        *_wrapped("study", study_text(plan.facts, plan.settings.confirm)),
+        f"search    {settings.budget} trainings"
+        + ("" if settings.study_alone else f" by {settings.sampler}")
+        + f", objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+        *_wrapped("study", study_text(plan.facts, plan.settings)),
         *_wrapped("first", warm_start_text({"settings": asdict(plan.settings), **plan.facts})),
         *_wrapped("latency", prediction_text(plan.facts)),
         *_wrapped("kernels", backends_text(plan.facts)),

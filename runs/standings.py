@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from evaluators.agreement import agreement, seed_agreement
 from evaluators.estimates import Noise, Shrunken, noise, seed_deviation, shrunken, standing
 from evaluators.evidence import BlockResult
+from runs.blocks import METRICS, block_results, blocks_of, chance_level, whole
 from runs.confirmation import champion
 from runs.history import History, Trial
 from runs.plan import Plan
 from runs.ranking import Objective, objectives_named, rank, trials_frame
-from runs.study import METRICS, block_results, chance_level
 
 ENOUGH_REPEATS = 8
 """Degrees of freedom between seeds of one network, from which the blocks' residual is not needed:
@@ -33,6 +33,9 @@ LEAST_FREEDOM = 3
 LEAST_NETWORKS = 4
 SCORES = ("s1", "s2", "s3", "s4")
 GAIN = ("predicted_gain", "predicted_gain_low", "predicted_gain_high")
+LEAST_BLOCKS = 4
+LEAST_MOVE = 0.1
+"""Blocks from which, and change of a compliance score from which, a gain is predicted."""
 PRIOR_SD = 1.0
 """Points: prior deviation of a guideline's effect, towards which a measured one is shrunk."""
 
@@ -67,10 +70,12 @@ def standings(plan: Plan, history: History) -> Standings | None:
     scores = [[100 * float(t.result[metric]) for t in found] for found in networks.values()]
     if len(scores) < LEAST_NETWORKS:
         return None
-    deviation, freedom = seed_deviation(scores, None)
+    fresh = list(fresh_scores(plan, history).values())
+    deviation, freedom = seed_deviation(fresh, None)
     if freedom < ENOUGH_REPEATS:
-        left = residual(block_results(history, metric, chance_level(plan)))
-        deviation, freedom = seed_deviation(scores, left)
+        chance = chance_level(plan)
+        left = residual(block_results(history, metric, chance, diverged=False))
+        deviation, freedom = seed_deviation(fresh, left)
     if freedom < LEAST_FREEDOM or not np.ptp([score for found in scores for score in found]):
         return None
     first = [found[0] for found in networks.values()]
@@ -199,38 +204,65 @@ def leaders_of(plan: Plan, history: History) -> list[str]:
 def gains(plan: Plan, history: History, frame: pd.DataFrame) -> pd.DataFrame:
     """Give the gain in the score that the measured guidelines predict, by trial.
 
-    The sum over guidelines of d (S - mean S): d the effect on the score that the blocks measured,
-    shrunk by a normal prior of 1 point, S the compliance. In shares, with a 95 % interval.
+    The sum over guidelines of d (S - mean S): S the compliance, its mean over networks, d what the
+    blocks say the score gains from one unit of it, shrunk by a normal prior of 1 point. In shares,
+    with a 95 % interval.
     """
-    metric = METRICS[plan.settings.task]
-    effects = _effects(block_results(history, metric, chance_level(plan)))
-    if not effects:
+    slopes = _slopes(history, METRICS[plan.settings.task])
+    if not slopes:
         return pd.DataFrame({name: pd.Series(dtype=float) for name in GAIN})
     scores = frame.set_index("trial")[list(SCORES)].astype(float)
-    scores = (scores - scores.mean()).fillna(0.0)
+    networks = scores[(frame["repeat"].fillna(0) == 0).to_numpy()]
+    scores = (scores - networks.mean()).fillna(0.0)
     gain = pd.Series(0.0, index=scores.index)
     variance = gain.copy()
-    for name, (effect, error) in effects.items():
+    for name, (slope, error) in slopes.items():
         trust = PRIOR_SD**2 / (PRIOR_SD**2 + error**2)
-        gain += trust * effect * scores[name]
+        gain += trust * slope * scores[name]
         variance += trust * error**2 * scores[name] ** 2
     reach = 1.96 * np.sqrt(variance)
     return pd.DataFrame(dict(zip(GAIN, (gain, gain - reach, gain + reach), strict=True))) / 100
 
 
-def _effects(results: Sequence[BlockResult]) -> dict[str, tuple[float, float]]:
-    """Give the mean contrast of each factor on the score and its standard error, points."""
+def _slopes(history: History, metric: str) -> dict[str, tuple[float, float]]:
+    """Give points of score for a unit of each compliance score, with the standard error.
+
+    From the blocks in which the factor was varied: the contrast of the score over that of the
+    compliance. A compliance score that a factor hardly moves here explains nothing.
+    """
     found = {}
     for place, name in enumerate(SCORES):
-        contrasts = [
-            r.scores[r.levels[:, place] == 1].mean() - r.scores[r.levels[:, place] == 0].mean()
-            for r in results
-            if r.varied[place]
-        ]
-        if len(contrasts) > 1:
-            error = float(np.std(contrasts, ddof=1)) / len(contrasts) ** 0.5
-            found[name] = (float(np.mean(contrasts)), error)
+        gained, moved = [], []
+        for trials in blocks_of(history).values():
+            first = trials[0].study
+            if first is None or not (whole(trials) and first["varied"][place]):
+                continue
+            if any(t.state == "diverged" or t.result.get(name) is None for t in trials):
+                continue
+            arms = [
+                [t for t in trials if t.study and t.study["levels"][place] == z] for z in (0, 1)
+            ]
+            low, high = (
+                [np.mean([float(t.result[key]) for t in arm]) for key in (metric, name)]
+                for arm in arms
+            )
+            gained.append(100 * float(high[0] - low[0]))
+            moved.append(float(high[1] - low[1]))
+        if len(gained) >= LEAST_BLOCKS and abs(np.mean(moved)) > LEAST_MOVE:
+            unit = float(np.mean(moved))
+            error = float(np.std(gained, ddof=1)) / len(gained) ** 0.5
+            found[name] = (float(np.mean(gained)) / unit, error / abs(unit))
     return found
+
+
+def arms(trials: Sequence[Trial], place: int) -> tuple[list[Trial], list[Trial]]:
+    """Divide the trainings of a block by the level of one factor, 0 and 1."""
+    levels = [trial.study["levels"][place] for trial in trials if trial.study is not None]
+    low, high = (
+        [trial for trial, own in zip(trials, levels, strict=True) if own == level]
+        for level in (0, 1)
+    )
+    return low, high
 
 
 def noise_facts(plan: Plan, history: History) -> dict[str, Any]:
@@ -245,9 +277,7 @@ def noise_facts(plan: Plan, history: History) -> dict[str, Any]:
         return {}
     rng = np.random.default_rng(zlib.crc32(f"noise:{plan.settings.seed}".encode()))
     scores = np.array([found[0] for found in known.scores])
-    # What a leader was chosen by is too good; its fresh seeds are not.
-    fresh = _fresh_scores(plan, history)
-    repeated = [found for found in fresh.values() if len(found) > 1]
+    repeated = [found for found in fresh_scores(plan, history).values() if len(found) > 1]
     tau = seed_agreement(repeated, rng) if len(repeated) > 2 else None
     baselines: dict[str, Mapping[str, float]] = {}
     for word, column in (("macs", "macs"), ("params", "params"), ("latency", "latency_ms")):
@@ -261,8 +291,11 @@ def noise_facts(plan: Plan, history: History) -> dict[str, Any]:
     }
 
 
-def _fresh_scores(plan: Plan, history: History) -> dict[str, list[float]]:
-    """Give the points of every network's trainings that had no part in its being trained again."""
+def fresh_scores(plan: Plan, history: History) -> dict[str, list[float]]:
+    """Give the points of every network's trainings that had no part in its being trained again.
+
+    What a leader was chosen by is too good, and would make the noise too large.
+    """
     metric = METRICS[plan.settings.task]
     found: dict[str, list[float]] = {}
     for trial in history.done:
@@ -282,7 +315,8 @@ def recommended(plan: Plan, history: History) -> Trial | None:
     """Give the network to take: the champion of the confirmation, else the first of the ranking."""
     chosen = champion(history, METRICS[plan.settings.task], chance_level(plan))
     if chosen is not None:
-        return next(t for t in history.done if t.id == chosen["id"] and t.state == "complete")
+        found = [t for t in history.done if t.id == chosen["id"] and t.state == "complete"]
+        return min(found, key=lambda trial: trial.repeat)
     frame = ranked(plan, history)
     complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
     return history.trials[int(complete.iloc[0]["trial"])] if len(complete) else None

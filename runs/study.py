@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -18,17 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from evaluators.contexts import Context, draw_contexts, factors, members, sanity_pair
-from evaluators.evidence import GUIDELINES, BlockResult, Protocol, block_levels, decided
-from runs.history import History, Trial
+from evaluators.evidence import GUIDELINES, Protocol, block_levels, decided
+from runs.blocks import METRICS, block_results
+from runs.history import History
 from runs.measures import measure_with, model_of
 from runs.plan import Plan
 from search_space.acceptance import Measure
 from search_space.architecture import Architecture
 from search_space.errors import RunError, SpaceError
 from search_space.space import DesignSpace
-
-METRICS = {"classification": "accuracy", "segmentation": "miou"}
-"""What a network is judged by, and the hypotheses are about, in each task."""
 
 DENSE_ONLY = {"g3": "needs a dense task, with one head that reads every stage and one the last"}
 """Guidelines that classification cannot test, and why."""
@@ -102,21 +99,25 @@ class Study:
     def next_run(self, history: History, chance: Mapping[str, float]) -> Run | Waiting | None:
         """Give the next training of a block; None where the study has come to its end.
 
-        Under a sequential rule the blocks after a look wait for those before it.
+        Under a sequential rule the blocks after a look wait for those before it, and the study ends
+        where every guideline that can be tested is decided.
         """
-        told = {
-            (t.study["block"], t.study["member"]): t
-            for t in history.trials.values()
-            if t.study is not None
-        }
-        out: dict[str, int] = {}
+        asked = {(t.study["block"], t.study["member"]): t for t in _of_blocks(history)}
         for number, blocks in enumerate(self.batches):
-            if number:
-                if any(t.state == "asked" for (b, _), t in told.items() if b < blocks[0]):
-                    return "wait"
-                out = self._decided(history, chance, before=blocks[0])
-            for run in self._runs(blocks, out):
-                if (run.block, run.member) not in told:
+            begun = [trial for (block, _), trial in asked.items() if block in blocks]
+            if begun and begun[0].study is not None:
+                # What a look decided stands, whatever is measured again later.
+                varied = tuple(begun[0].study["varied"])
+            elif number and any(
+                trial.state == "asked" for (block, _), trial in asked.items() if block < blocks[0]
+            ):
+                return "wait"
+            else:
+                varied = self._varied(history, chance, before=blocks[0])
+            if not self._tests_any(varied):
+                return None
+            for run in self._runs(blocks, varied):
+                if (run.block, run.member) not in asked:
                     return run
         return None
 
@@ -129,17 +130,22 @@ class Study:
         edges = [0, *ends, self.protocol.blocks]
         return [range(a, b) for a, b in pairwise(edges) if b > a]
 
-    def _decided(
+    def _varied(
         self, history: History, chance: Mapping[str, float], before: int
-    ) -> dict[str, int]:
+    ) -> tuple[bool, ...]:
+        """Give the factors that are still open at the look before a block."""
         results = block_results(history, self.protocol.metric, chance)
-        return decided(self.protocol, [r for r in results if r.block < before])
-
-    def _runs(self, blocks: range, out: Mapping[str, int]) -> list[Run]:
-        """Give the trainings of some blocks in their random order."""
-        varied = tuple(
+        out = decided(self.protocol, [result for result in results if result.block < before])
+        return tuple(
             has and name not in out for has, name in zip(self.varied, GUIDELINES, strict=True)
         )
+
+    def _tests_any(self, varied: tuple[bool, ...]) -> bool:
+        named = zip(varied, GUIDELINES, strict=True)
+        return any(varies and name not in self.protocol.missing for varies, name in named)
+
+    def _runs(self, blocks: range, varied: tuple[bool, ...]) -> list[Run]:
+        """Give the trainings of some blocks in their random order."""
         if (blocks, varied) not in self._known:
             runs = [run for block in blocks for run in self._block(block, varied)]
             order = np.random.default_rng((self.seed, 1, blocks[0])).permutation(len(runs))
@@ -163,6 +169,10 @@ class Study:
             )
             for member, (network, row) in enumerate(zip(networks, levels, strict=True))
         ]
+
+
+def _of_blocks(history: History) -> list[Any]:
+    return [trial for trial in history.trials.values() if trial.study is not None]
 
 
 def with_study(plan: Plan) -> Plan:
@@ -200,7 +210,7 @@ def with_study(plan: Plan) -> Plan:
         "protocol": protocol.document(),
         "hypotheses": HYPOTHESES,
         "levels": {f.guideline: {"against": f.low, "as it says": f.high} for f in found},
-        "block": {"runs": size, "blocks": blocks},
+        "block": {"runs": size, "blocks": blocks, "wanted": wanted},
         "noise": settings.noise if pair else 0,
         "pair": [network.to_json() for network in pair],
         "seed": settings.seed,
@@ -246,80 +256,4 @@ def study_of(plan: Plan) -> Study | None:
         seed=document["seed"],
         space=plan.space,
         measure=measure_with(plan.num_classes, model_of(plan)),
-    )
-
-
-def chance_level(plan: Plan) -> dict[str, float]:
-    """Give what a network that has learnt nothing gets, by the column.
-
-    It names the commonest class of the validation split; of a mask that is one class right and the
-    others missed.
-    """
-    share, classes = plan.facts["data"]["majority_share"], plan.num_classes
-    return {
-        "accuracy": share if plan.settings.task == "segmentation" else 1 / classes,
-        "miou": share / classes,
-        "val_loss": math.log(classes),
-        "accuracy_last": share,
-        "miou_last": share / classes,
-        "val_loss_last": math.log(classes),
-    }
-
-
-def block_results(history: History, metric: str, chance: Mapping[str, float]) -> list[BlockResult]:
-    """Give the blocks all of whose trainings have a result, in their order."""
-    blocks: dict[int, list[Trial]] = {}
-    for trial in history.trials.values():
-        if trial.study is not None:
-            blocks.setdefault(trial.study["block"], []).append(trial)
-    return [
-        result_of(block, trials, metric, chance)
-        for block, trials in sorted(blocks.items())
-        if whole(trials)
-    ]
-
-
-def whole(trials: Sequence[Trial]) -> bool:
-    """Whether these are all trainings of a block, and each has a result."""
-    assert trials[0].study is not None
-    varied = trials[0].study["varied"]
-    size = len(block_levels(varied, trials[0].study["block"], np.random.default_rng(0)))
-    return len(trials) == size and all(trial.counts for trial in trials)
-
-
-def result_of(
-    block: int,
-    trials: Sequence[Trial],
-    metric: str,
-    chance: Mapping[str, float],
-    results: Sequence[Mapping[str, Any]] | None = None,
-) -> BlockResult:
-    """Give a block as the statistics take it; a diverged training stands at chance level.
-
-    Args:
-        block: its number.
-        trials: of the block.
-        metric: column of the score.
-        chance: scores of a network that has learnt nothing.
-        results: of the trainings, where they are not those of the trials: longer ones.
-    """
-    rows = [trial.result for trial in trials] if results is None else results
-
-    def values(column: str) -> Any:
-        found = [chance[column] if row["state"] == "diverged" else row.get(column) for row in rows]
-        return None if any(v is None for v in found) else np.array(found, dtype=float)
-
-    last = values(f"{metric}_last")
-    first = trials[0].study
-    assert first is not None
-    return BlockResult(
-        block=block,
-        levels=np.array([trial.study["levels"] for trial in trials if trial.study is not None]),
-        varied=tuple(first["varied"]),
-        scores=100 * values(metric),
-        losses=values("val_loss"),
-        scores_last=None if last is None or metric == "accuracy" else 100 * last,
-        losses_last=None if metric == "accuracy" else values("val_loss_last"),
-        latency_ms=np.array([trial.result["latency_ms"] for trial in trials], dtype=float),
-        macs=np.array([trial.result["macs"] for trial in trials], dtype=float),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.recipe import default_recipe
+from runs.blocks import chance_level
 from runs.history import History, Trial
 from runs.images import DataSource
 from runs.measures import measure_with
@@ -55,7 +56,7 @@ def schedule_of(plan: Plan) -> Schedule:
         objectives_named(plan.settings.objectives),
         sampler="random",
         seed=plan.settings.seed,
-        num_classes=plan.num_classes,
+        chance=chance_level(plan),
         measure=measure_with(plan.num_classes),
     )
     return Schedule(plan, proposer, study_of(plan), lambda history: leaders_of(plan, history))

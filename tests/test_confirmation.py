@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runs.blocks import chance_level
 from runs.confirmation import champion, choice_means, confirmed, shares
 from runs.history import History, Trial
-from runs.study import chance_level
 from tests.played import noisy, planned, played
 
 

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from runs.history import History
-from runs.schedule import search_shares, searches, study_shares
+from runs.evidence_facts import study_text
+from runs.schedule import own_part, search_shares, study_shares
 from search_space.errors import RunError
 from tests.played import noisy, planned, played
 
@@ -43,8 +44,10 @@ def test_what_is_given_stands() -> None:
         RunError, match=r"must fit into the budget of 50 together, got 40 \+ 4 \+ 10"
     ):
         search_shares(50, evidence=40, confirm=4)
-    with pytest.raises(RunError, match="must hold a block of 8 trainings"):
+    with pytest.raises(RunError, match="--evidence: must hold a block of 8 trainings at least"):
         study_shares(7, evidence=None, confirm=None)
+    with pytest.raises(RunError, match=r"must fit into the budget of 200 together, got 160 \+ 40"):
+        study_shares(200, evidence=160, confirm=40)
 
 
 def roles(history: History) -> list[str]:
@@ -68,11 +71,30 @@ def test_a_search_goes_through_its_parts_in_order() -> None:
 
 
 def test_a_study_alone_searches_nothing() -> None:
-    plan = planned(budget=40, noise=10, evidence=24, confirm=6)
-    assert not searches(plan.settings)
+    plan = planned(budget=44, noise=10, evidence=24, confirm=6, study_alone=True)
+    assert own_part(plan.settings) == 0
     history = played(plan, FLAT)
     assert set(roles(history)) == {"anchor", "evidence", "confirm"}
     assert len(history.trials) == 40
+    assert "4 trainings of the budget stay unspent" in study_text(plan.facts, plan.settings)
+
+
+@pytest.mark.parametrize("cut", [70, 90, 100, 111])
+def test_a_resumed_run_keeps_what_its_looks_decided(cut: int) -> None:
+    plan = planned(budget=120, noise=0, evidence=112, confirm=4, rule="obrien_fleming")
+    score = noisy({0: 9.0}, seed_sd=1.5)
+    whole = played(plan, score, at_once=1)
+    half = played(plan, score, at_once=1, until=cut)
+    for trial in half.trials.values():
+        # The front is measured again: what was decided by the first measurement stands.
+        if trial.counts:
+            trial.result["latency_ms"] *= 3
+    resumed = played(plan, score, at_once=1, history=half)
+    evidence = [
+        [t.asked for t in history.trials.values() if t.role == "evidence"]
+        for history in (resumed, whole)
+    ]
+    assert evidence[0] == evidence[1]
 
 
 @pytest.mark.parametrize("cut", [3, 17, 30, 44, 52])

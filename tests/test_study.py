@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runs.blocks import block_results, chance_level
 from runs.evidence_facts import guideline_facts, study_text
 from runs.history import History, Trial
-from runs.study import block_results, chance_level, hash_of, study_of
+from runs.study import hash_of, study_of
 from search_space.errors import RunError
 from tests.played import Score, noisy, planned, played
 
@@ -125,7 +126,7 @@ def test_a_space_of_one_context_is_not_tested_and_trains_no_block() -> None:
     found = verdicts(plan, history)
     assert all(verdict["word"] == "not testable" for verdict in found.values())
     assert "one context" in found["g1"]["reason"]
-    assert "one context" in study_text(plan.facts, 0)
+    assert "the space has 1 context" in study_text(plan.facts, plan.settings)
 
 
 def test_a_constant_metric_tests_nothing() -> None:
@@ -139,7 +140,7 @@ def test_a_constant_metric_tests_nothing() -> None:
 
 def test_a_decided_factor_leaves_the_design_and_its_level_is_drawn() -> None:
     plan = planned(budget=200, noise=0, evidence=128, confirm=0, rule="obrien_fleming")
-    history = played(plan, noisy({0: 4.0}, seed_sd=0.3))
+    history = played(plan, noisy({0: 9.0}, seed_sd=1.5))
     later = [t for t in history.trials.values() if t.study is not None and t.study["block"] >= 8]
     assert all(t.study["varied"][0] is False for t in later if t.study is not None)
     drawn = {(t.study["block"], t.study["levels"][0]) for t in later if t.study is not None}
@@ -149,6 +150,16 @@ def test_a_decided_factor_leaves_the_design_and_its_level_is_drawn() -> None:
     assert sum(t.role == "evidence" for t in history.trials.values()) < 128
     assert history.spent == 200
     assert verdicts(plan, history)["g1"]["decided_at"] == 8
+
+
+def test_a_study_ends_where_every_guideline_that_it_can_test_is_decided() -> None:
+    plan = planned(
+        budget=128, noise=0, evidence=128, confirm=0, rule="obrien_fleming", study_alone=True
+    )
+    history = played(plan, noisy({0: 4.0, 1: 4.0, 3: -4.0}, seed_sd=0.3))
+    assert len(history.trials) == 64
+    found = verdicts(plan, history)
+    assert [found[g]["decided_at"] for g in ("g1", "g2", "g4")] == [8, 8, 8]
 
 
 def test_the_noise_floor_answers_whether_large_kernels_are_rewarded() -> None:
