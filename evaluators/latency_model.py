@@ -55,6 +55,8 @@ SMALL, LARGE, HUGE = (f"depthwise MACs, kernels {size}" for size in ("to 7", "to
 TERMS = (DENSE, SMALL, LARGE, HUGE, "bytes", *ELEMENTS.values(), *dict.fromkeys(COUNTS.values()))
 """What latency is a sum of; MACs with channels in whole vectors, depthwise ones without the taps
 that fall beside the map."""
+LATER_TERMS = (ELEMENTS["resize"], COUNTS["resize"])
+"""Those of dense networks."""
 
 HUBER, REWEIGHTED = 1.5, 8
 """Deviations beyond which an error counts less; how often the fit is repeated with new weights."""
@@ -139,13 +141,16 @@ class LatencyModel:
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """Read back what `to_dict` gave: predictions are the same to the last bit.
 
+        Models from before there were dense networks have no weight for their terms.
+
         Raises:
             KeyError, TypeError: it is not of that form, or of other terms.
         """
         rest = dict(plain)
         weights = rest.pop("weights")
         conditions = Conditions(**rest.pop("conditions"))
-        return cls(conditions=conditions, weights=tuple(weights[term] for term in TERMS), **rest)
+        known = dict.fromkeys(LATER_TERMS, 0.0) | weights
+        return cls(conditions=conditions, weights=tuple(known[term] for term in TERMS), **rest)
 
 
 def features_of(architecture: Architecture, conditions: Conditions) -> list[float]:

@@ -107,6 +107,16 @@ def test_it_survives_a_file_to_the_last_bit() -> None:
     assert [again.predict(a) for a in architectures] == [model.predict(a) for a in architectures]
 
 
+def test_a_model_from_before_dense_networks_predicts_what_it_did() -> None:
+    architectures = networks(number=12)
+    model = LatencyModel.fit(architectures, made_ms(architectures), CONDITIONS)
+    plain = model.to_dict()
+    for term in ("resize operators", "resize elements"):
+        del plain["weights"][term]
+    again = LatencyModel.from_dict(plain)
+    assert again.predict(architectures[0]) == model.predict(architectures[0])
+
+
 def test_a_model_of_other_terms_is_refused() -> None:
     architectures = networks(number=12)
     plain = LatencyModel.fit(architectures, made_ms(architectures), CONDITIONS).to_dict()
