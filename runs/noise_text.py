@@ -50,8 +50,9 @@ def _measured(tau: Facts | None) -> str:
     if not tau:
         return ""
     return (
-        f" Measured between seeds of {plural(tau['networks'], 'network')}: "
-        f"{_tau(tau)}, 95 % interval over networks."
+        f" Measured between seeds of {plural(tau['networks'], 'network')}, mostly "
+        f"leaders trained again, whose range is narrower than that of all: {_tau(tau)}, "
+        "95 % interval over networks."
     )
 
 
