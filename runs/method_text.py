@@ -212,10 +212,25 @@ def _search_text(facts: Facts) -> str:
         "sampler": settings.get("sampler"),
         "objectives": ", ".join(settings.get("objectives") or ()),
         "budget": facts.get("budget") or settings.get("budget"),
+        "of it": _shares_text(settings),
         "workers": settings.get("workers"),
         "seed": settings.get("seed"),
     }
     return "; ".join(f"{word} {value}" for word, value in parts.items() if value not in (None, ""))
+
+
+def _shares_text(settings: Facts) -> str:
+    """Say what of the budget was set aside beforehand; empty where nothing was."""
+    words = {
+        "noise": "for the noise floor",
+        "evidence": "for blocks that test the guidelines",
+        "confirm": "for fresh seeds at the end",
+    }
+    shares = ", ".join(
+        f"{settings[key]} {word}" for key, word in words.items() if settings.get(key)
+    )
+    rest = "none" if settings.get("study_alone") else "the others"
+    return f"{shares}, {rest} for the search" if shares else ""
 
 
 def warm_start_text(facts: Facts) -> str:

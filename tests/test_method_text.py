@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from runs.method_text import disturbed_text
+from runs.method_text import disturbed_text, method
 
 
 def frame(*, raw: list[float], disturbed: list[bool]) -> pd.DataFrame:
@@ -40,3 +40,18 @@ def test_a_run_without_latencies_says_nothing() -> None:
     empty = frame(raw=[1.0, 2.0, 4.0], disturbed=[False] * 3).iloc[:0]
 
     assert disturbed_text(empty) == ""
+
+
+@pytest.mark.parametrize(("alone", "rest"), [(False, "the others"), (True, "none")])
+def test_the_shares_of_the_budget_are_told(*, alone: bool, rest: str) -> None:
+    settings = {"noise": 10, "evidence": 96, "confirm": 20, "study_alone": alone}
+    told = dict(method({"budget": 200, "settings": settings}))["search"]
+    assert told == (
+        "budget 200; of it 10 for the noise floor, 96 for blocks that test the guidelines, "
+        f"20 for fresh seeds at the end, {rest} for the search"
+    )
+
+
+def test_a_budget_without_shares_is_the_number_alone() -> None:
+    settings = {"noise": 0, "evidence": 0, "confirm": 0}
+    assert dict(method({"budget": 20, "settings": settings}))["search"] == "budget 20"
