@@ -33,6 +33,7 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
     from runs import session
     from runs.folders import run_directory
     from runs.plan import Settings, default_workers, resolved_backend, resolved_device
+    from runs.planning import plan_run
     from runs.schedule import search_shares, study_shares
 
     device = resolved_device(options["device"])
@@ -44,7 +45,7 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
     shares = (study_shares if study_alone else search_shares)(
         options["budget"], evidence=options["evidence"], confirm=options["confirm"]
     )
-    plan, images = session.plan_run(
+    plan, images = plan_run(
         space=options["space"],
         data=options["data"],
         task=options["task"],

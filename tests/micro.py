@@ -14,6 +14,7 @@ from evaluators.images import ImageData
 from evaluators.recipe import Recipe
 from runs import session
 from runs.plan import Plan, Settings
+from runs.planning import plan_run
 from runs.workers import Job, Pool, PoolEvent, Started
 
 SPACE = """\
@@ -75,7 +76,7 @@ class Inputs:
         path = self.space
         if text is not None:
             path = write_space(self.space.with_name("other.yaml"), text)
-        return session.plan_run(
+        return plan_run(
             space=str(path),
             data=str(self.data),
             root=None,

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from runs.history import History
 from runs.evidence_facts import study_text
+from runs.history import History
 from runs.schedule import own_part, search_shares, study_shares
 from search_space.errors import RunError
 from tests.played import noisy, planned, played

@@ -17,6 +17,7 @@ from runs.history import History
 from runs.images import COPY_NAME, decoded, lasting, read_copy
 from runs.latencies import TRIAL_BUDGET_S
 from runs.plan import load_plan
+from runs.planning import plan_lines
 from runs.records import Records, read_events
 from runs.workers import Pool
 from search_space.errors import DataError, ReplkError, RunError, SpaceError, WorkFailed
@@ -320,7 +321,7 @@ def test_a_rehearsal_says_what_is_trained_first_where_it_is_not_the_anchors(
     inputs: Inputs,
 ) -> None:
     plan, _ = inputs.planned(budget=6, warm_start="published")
-    text = " ".join(" ".join(session.plan_lines(plan, Path("x"))).split())
+    text = " ".join(" ".join(plan_lines(plan, Path("x"))).split())
     assert (
         "first 3 published networks, scaled to the space, as anchors, best published top-1 first; "
         "of all 42: "
@@ -328,7 +329,7 @@ def test_a_rehearsal_says_what_is_trained_first_where_it_is_not_the_anchors(
     assert "16 left out (block replknet 8, block convnext 5, block slak 3), " in text
     assert "beyond half of the budget." in text
     plan, _ = inputs.planned(warm_start="none")
-    assert "first     nothing beforehand" in "\n".join(session.plan_lines(plan, Path("x")))
+    assert "first     nothing beforehand" in "\n".join(plan_lines(plan, Path("x")))
 
 
 def test_a_search_begins_with_the_published_networks_that_its_plan_froze(
@@ -352,4 +353,4 @@ def test_a_search_begins_with_the_published_networks_that_its_plan_froze(
 def test_names_that_would_steer_a_terminal_are_shown_as_text(inputs: Inputs) -> None:
     text = SPACE.replace("name: micro", 'name: "a\\x1b[31m"')
     plan, _ = inputs.planned(text=text)
-    assert session.plan_lines(plan, Path("x"))[0].startswith(r"space     'a\x1b[31m': 672 ")
+    assert plan_lines(plan, Path("x"))[0].startswith(r"space     'a\x1b[31m': 672 ")

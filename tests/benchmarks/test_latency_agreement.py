@@ -25,7 +25,7 @@ from evaluators.cpu_load import available_cpus
 from evaluators.latency import Latency, prepared, time_passes
 from evaluators.passes import Backend, Pass
 from runs.latencies import TRIAL_BUDGET_S
-from runs.session import middle
+from runs.planning import middle
 from search_space.census import Census
 from search_space.yaml_io import load_space
 

@@ -30,7 +30,7 @@ from evaluators.latency_model import (
     vector_width,
 )
 from evaluators.passes import Backend
-from runs.session import middle
+from runs.planning import middle
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.yaml_io import load_space
