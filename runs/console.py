@@ -20,7 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from runs.guideline_text import console_table
+from runs.guideline_table import console_table
 from runs.method_text import disturbed_text
 from runs.noise_text import champion_lines, noise_lines, standing_text
 from runs.ranking import block_text, kernels_text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from runs.console import Console
 from runs.evidence_facts import RECHECK_FACTOR, guideline_facts, recheck_trials
-from runs.guideline_text import console_table
+from runs.guideline_table import console_table
 from runs.history import History
 from runs.longer import missing, reason_of, reopened, require_finished, train_longer
 from runs.outputs import write_results

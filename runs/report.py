@@ -19,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from runs.console import duration
 from runs.figures import DARK, LIGHT, NARROW, WIDE, Theme, front_svg
 from runs.guideline_figure import drawable, guideline_svg
-from runs.guideline_text import compliance_lines, section
+from runs.guideline_notes import compliance_lines
+from runs.guideline_table import section
 from runs.method_text import (
     batch_text,
     command_text,

@@ -73,6 +73,12 @@ def pilot() -> dict[str, Any]:
     )
 
 
+def sanity(word: str) -> dict[str, Any]:
+    """Give the answer to whether the task rewards large kernels."""
+    trainings = {"large": [41.0, 42.0, 42.5, 41.5, 43.0], "small": [38.0, 39.0, 38.5, 39.5, 39.5]}
+    return {"effect": 3.1, "low": 2.2, "high": 4.0, "word": word, "trainings": trainings}
+
+
 def dense(**changes: Any) -> dict[str, Any]:
     """Give the evidence of a segmentation study in which all four guidelines were tested."""
     verdicts = [
@@ -113,15 +119,20 @@ def dense(**changes: Any) -> dict[str, Any]:
             "alpha": 0.05,
             "margin": 0.5,
             "practical": 0.5,
+            "first_look": 8,
+            "every": 4,
             "missing": {},
+            "contexts": 12,
         },
         "levels": {
             "g1": {"against": "no extra structure in the blocks", "as it says": "se in every block"}
         },
         "verdicts": verdicts,
         "fidelity": FIDELITY,
-        "sanity": {"effect": 3.1, "low": 2.2, "high": 4.0, "word": "rewarded"},
+        "sanity": sanity("rewarded"),
         "rechecks": None,
+        "diverged": None,
+        "incomplete": 0,
         "noise": noise()["noise"],
         "sha256": "0f" * 32,
     }

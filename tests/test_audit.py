@@ -304,8 +304,8 @@ def test_a_trend_without_numbers_has_empty_cells(plan: Plan, tmp_path: Path) -> 
         made.audit(range(8)), trends=(Trend(guideline="g1", way="", reason="of the moon"),)
     )
     sheet = sheets(audit)[1]
-    assert sheet.rows == (("G1 SE", "", "", "", ""),)
-    assert sheet.notes == ("G1 SE is left out: of the moon.",)
+    assert sheet.rows == (("G1 structure", "", "", "", ""),)
+    assert sheet.notes == ("G1 structure is left out: of the moon.",)
 
 
 def test_networks_are_those_of_the_made_runs() -> None:

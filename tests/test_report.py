@@ -453,7 +453,7 @@ def studied() -> Reader:
 
 def test_the_guidelines_are_a_table_with_a_picture_and_their_fidelity(studied: Reader) -> None:
     first = studied.table("What each guideline was worth")[0]
-    assert first["guideline"] == "G1 SE"
+    assert first["guideline"] == "G1 structure"
     assert first["verdict"].startswith("contradicted at 2 epochs")
     assert first["effect [95 % CI]"].replace("\u00a0", " ") == "-1.36 [-2.05, -0.67]"
     assert first["published"].replace("\u00a0", " ") == "+1.40 (J 3a)"
