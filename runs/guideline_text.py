@@ -149,8 +149,9 @@ def verdict_text(verdict: Facts, found: Facts) -> str:
     if verdict.get("provisional"):
         longer = f", provisional until the {rechecks['factor']:g}x recheck"
     elif word == "contradicted":
+        agrees = "beyond the margin too" if verdict["guideline"] == "g4" else "with the same sign"
         longer = (
-            f", with the same sign over {plural(rechecks['blocks'], 'block')} at "
+            f", {agrees} over {plural(rechecks['blocks'], 'block')} at "
             f"{rechecks['factor']:g} times the length"
         )
     blocks = decided_early(verdict, found["protocol"])

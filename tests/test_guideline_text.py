@@ -49,12 +49,15 @@ def test_every_guideline_has_a_published_figure_for_both_metrics() -> None:
     assert len(PUBLISHED) == 8
 
 
-def test_a_rechecked_contradiction_says_over_how_many_blocks() -> None:
-    settled = dense()["verdicts"][0] | {"provisional": False}
+@pytest.mark.parametrize(
+    ("guideline", "agrees"), [("g1", "with the same sign"), ("g4", "beyond the margin too")]
+)
+def test_a_rechecked_contradiction_says_over_how_many_blocks(guideline: str, agrees: str) -> None:
+    settled = dense()["verdicts"][0] | {"guideline": guideline, "provisional": False}
     rechecks = {"factor": 4.0, "blocks": 5, "verdicts": [settled]}
     row = rows({"guidelines": dense(verdicts=[settled], rechecks=rechecks)})[0]
     assert row.verdict == (
-        f"contradicted at {FIDELITY}, with the same sign over 5 blocks at 4 times the length"
+        f"contradicted at {FIDELITY}, {agrees} over 5 blocks at 4 times the length"
     )
 
 
