@@ -73,7 +73,8 @@ def fidelity(recipe: Recipe, data: Mapping[str, Any]) -> str:
     """Say how long the trainings were that the evidence rests on."""
     steps = recipe.steps(data["train"])
     side = "x".join(str(pixels) for pixels in data["size"])
-    return f"{recipe.epochs:g} epochs, {steps} steps of {recipe.batch_size} images of {side}"
+    epochs = plural(float(recipe.epochs), "epoch")
+    return f"{epochs}, {steps} steps of {recipe.batch_size} images of {side}"
 
 
 def sanity_facts(

@@ -82,7 +82,8 @@ def chance(value: float | None) -> str:
 
 def change(value: float | None) -> str:
     """Write a relative change in per cent."""
-    return "" if missing(value) else f"{100 * (value or 0.0):+.1f}%"
+    # Adding 0.0 turns -0.0 into 0.0.
+    return "" if missing(value) else f"{round(100 * (value or 0.0), 1) + 0.0:+.1f}%"
 
 
 def _spaced(*parts: str) -> str:

@@ -25,6 +25,7 @@ from runs.method_text import warm_start_text
 from runs.plan import Plan, Settings, environment
 from runs.prediction import prediction_text
 from runs.ranking import objectives_named
+from runs.wording import plural
 from search_space.acceptance import known_beforehand, require_acceptance
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -130,7 +131,7 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"space     {plain(plan.space.name)}: {networks}",
         f"data      {plain(data['name'])}: {splits} images of {size}x{plan.data.channels}, "
         f"{plan.num_classes} classes",
-        f"training  {plan.recipe.epochs:g} epochs of batches of {plan.recipe.batch_size}, "
+        f"training  {plural(float(plan.recipe.epochs), 'epoch')} of batches of {plan.recipe.batch_size}, "
         f"{settings.workers} at a time on {settings.device}",
         f"search    {settings.budget} trainings"
         + ("" if settings.study_alone else f" by {settings.sampler}")
