@@ -13,6 +13,7 @@ import pytest
 from evaluators.cost import cost
 from evaluators.latency_model import LatencyModel
 from runs import session
+from runs.blocks import chance_level
 from runs.calibration import (
     AT_ONCE,
     GOOD_ERROR,
@@ -230,7 +231,7 @@ def test_proposals_obey_the_predicted_interval(inputs: Inputs) -> None:
         objectives_named(plan.settings.objectives),
         sampler="random",
         seed=0,
-        num_classes=4,
+        chance=chance_level(plan),
         measure=measure_with(4, model),
     )
     proposals = [proposer.propose(number, History()) for number in range(12)]

@@ -125,7 +125,7 @@ def test_the_version_is_told_also_where_nothing_is_installed(say: Say) -> None:
         (("--device", "tpu"), "--device: must be auto, cpu, cuda or cuda:N, got 'tpu'"),
         (("--objectives", "speed"), "--objectives: must be known, got 'speed'"),
         (("--objectives", "accuracy,acuracy"), "got 'acuracy'; did you mean 'accuracy'?"),
-        (("--objectives", ","), "--objectives: must name at least one"),
+        (("--objectives", ","), "'--objectives': must name at least one"),
         (("--space", "nothing.yaml"), "nothing.yaml: must "),
         (("--space", "defualt"), "did you mean 'default'?"),
         (("--data", "/no/where"), "'/no/where': must be a folder of images"),

@@ -156,12 +156,12 @@ def test_weights_are_kept_as_the_user_asked(run: Path, keep: str) -> None:
     assert (run / "weights" / "3.tmp").exists() == (keep == "all")
 
 
-def test_where_no_training_is_complete_there_is_nothing_to_finish(run: Path) -> None:
+def test_where_no_training_is_complete_there_is_nothing_to_do_but_to_say_so(run: Path) -> None:
     cut_before(run, "asked")
     with Records.open(run) as records, Pool(1) as pool:
         before = kinds(records.events)
         Finish(load_plan(run), records, pool, note=str, on_progress=lambda _: None).run()
-        assert kinds(records.events) == before
+        assert kinds(records.events) == [*before, "finished"]
 
 
 def test_weights_on_the_disk_are_of_the_training_form(finished: Path) -> None:

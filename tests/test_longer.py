@@ -99,6 +99,9 @@ def test_without_its_images_every_one_fails_with_the_reason(run: Path) -> None:
 
 
 def test_ctrl_c_comes_after_an_event_and_says_how_to_go_on(run: Path) -> None:
+    # A shell in the background hands on that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class Impatient(Silence):
         def trial_done(self, row: dict[str, object]) -> None:
             super().trial_done(row)
