@@ -44,13 +44,18 @@ def search_shares(budget: int, *, evidence: int | None, confirm: int | None) -> 
     """Give what a search spends beside its own trainings; None takes the default.
 
     Raises:
-        RunError: together they are more than the budget.
+        RunError: together they are more than the budget, or nothing is left to confirm.
     """
     if evidence is None:
         blocks = EVIDENCE_PERCENT * budget // 100 // BLOCK if budget >= LEAST_EVIDENCE else 0
         evidence = BLOCK * blocks
     if confirm is None:
         confirm = CONFIRM_PERCENT * budget // 100 if budget >= LEAST_CONFIRM else 0
+    if confirm == budget:
+        raise RunError(
+            f"--confirm: must leave trainings whose leaders it confirms, got {confirm} of a "
+            f"budget of {budget}; lower it, or raise --budget"
+        )
     noise = NOISE if evidence >= 4 * NOISE else 0
     if noise + evidence + confirm > budget:
         floor = f" + {noise} for the noise floor" if noise else ""

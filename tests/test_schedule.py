@@ -44,10 +44,17 @@ def test_what_is_given_stands() -> None:
         RunError, match=r"must fit into the budget of 50 together, got 40 \+ 4 \+ 10"
     ):
         search_shares(50, evidence=40, confirm=4)
+    with pytest.raises(RunError, match="--confirm: must leave trainings whose leaders it confirms"):
+        search_shares(3, evidence=0, confirm=3)
     with pytest.raises(RunError, match="--evidence: must hold a block of 8 trainings at least"):
         study_shares(7, evidence=None, confirm=None)
     with pytest.raises(RunError, match=r"must fit into the budget of 200 together, got 160 \+ 40"):
         study_shares(200, evidence=160, confirm=40)
+
+
+def test_a_single_block_is_written_as_one() -> None:
+    plan = planned(budget=12, evidence=8)
+    assert "8 in 1 block of 8 that test" in study_text(plan.facts, plan.settings)
 
 
 def roles(history: History) -> list[str]:
