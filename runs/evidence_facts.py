@@ -122,7 +122,8 @@ def study_text(facts: Mapping[str, Any], settings: Settings) -> str:
         if study["noise"]:
             said.append(f"{study['noise']} trainings for the noise floor")
         if blocks:
-            said.append(f"{blocks * runs} in {blocks} blocks of {runs} that test the guidelines")
+            told = f"{plural(blocks, 'block')} of {runs}"
+            said.append(f"{blocks * runs} in {told} that test the guidelines")
         if blocks < wanted:
             contexts = protocol["contexts"]
             said.append(f"{wanted} blocks were wanted: the space has {plural(contexts, 'context')}")

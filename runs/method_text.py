@@ -300,7 +300,9 @@ def _commit_text(commit: str | None) -> str:
 
 
 def _grouped(number: Any) -> str:
-    """Write 828360 as 828,360; a count that is no whole number stays as it is."""
+    """Write 828360 as 828,360 and inf in words; anything else stays as it is."""
+    if str(number) == "inf":
+        return "infinitely many"
     return f"{int(number):,}" if str(number).isdigit() else str(number)
 
 

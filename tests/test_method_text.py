@@ -55,3 +55,9 @@ def test_the_shares_of_the_budget_are_told(*, alone: bool, rest: str) -> None:
 def test_a_budget_without_shares_is_the_number_alone() -> None:
     settings = {"noise": 0, "evidence": 0, "confirm": 0}
     assert dict(method({"budget": 20, "settings": settings}))["search"] == "budget 20"
+
+
+@pytest.mark.parametrize(("count", "said"), [("828360", "828,360"), ("inf", "infinitely many")])
+def test_the_networks_of_a_space_are_counted_in_words(count: str, said: str) -> None:
+    told = dict(method({"networks": count}))["space"]
+    assert told == f"{said} distinct networks"
