@@ -180,6 +180,11 @@ def _checked_classes(
                 f"{part.labels_where}: every label must also occur in train, got {int(unknown[0])} "
                 "which does not; move such images to train or drop them"
             )
+    if "val" in labels and len(_values(labels["val"])) < 2:
+        logger.warning(
+            "%s: names one class alone: scores say how often a network names it, and nothing else",
+            arrays["val"].labels_where,
+        )
     return values
 
 

@@ -10,8 +10,8 @@ from runs.guideline_table import console_table
 from runs.history import History
 from runs.longer import missing, reason_of, reopened, require_finished, train_longer
 from runs.outputs import write_results
-from runs.plan import Plan, load_plan
-from runs.records import read_events
+from runs.plan import Plan, recorded_plan
+from runs.records import header_of, read_events
 from runs.wording import plural
 from search_space.errors import RunError, WorkFailed
 
@@ -20,10 +20,11 @@ def show(directory: Path) -> None:
     """Print the guideline table of a finished run.
 
     Raises:
-        RunError: there is no run, it is not finished, or it tested no guideline.
+        RunError: there is no run, its plan was changed, it is not finished, or it tested no
+            guideline.
     """
     events = read_events(directory)
-    plan, history = load_plan(directory), History(events)
+    plan, history = recorded_plan(directory, header_of(events)), History(events)
     require_study(directory, plan)
     require_finished(directory, plan, history, events)
     console = Console(0, workers=1)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -187,11 +188,20 @@ def unchanged_plan(records: Records) -> Plan:
         RunError: it was changed since the run began, or cannot be read.
     """
     directory, header = records.directory, records.header
-    if header is None:
-        return load_plan(directory)
-    if not (directory / PLAN_NAME).exists():
+    if header is not None and not (directory / PLAN_NAME).exists():
         restore_plan(header["plan"], directory)
+    return recorded_plan(directory, header)
+
+
+def recorded_plan(directory: Path, header: Mapping[str, Any] | None) -> Plan:
+    """Read run.yaml, which must be as the header of the run's record has it.
+
+    Raises:
+        RunError: it was changed since the run began, or cannot be read.
+    """
     plan = load_plan(directory)
+    if header is None:
+        return plan
     # As this version would write what the record holds.
     if plan_of(header["plan"], name=RECORD_NAME).document() != plan.document():
         raise RunError(

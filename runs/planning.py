@@ -131,9 +131,9 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"space     {plain(plan.space.name)}: {networks}",
         f"data      {plain(data['name'])}: {splits} images of {size}x{plan.data.channels}, "
         f"{plan.num_classes} classes",
-        f"training  {plural(float(plan.recipe.epochs), 'epoch')} of batches of {plan.recipe.batch_size}, "
-        f"{settings.workers} at a time on {settings.device}",
-        f"search    {settings.budget} trainings"
+        f"training  {plural(float(plan.recipe.epochs), 'epoch')} of batches of "
+        f"{plan.recipe.batch_size}, {settings.workers} at a time on {settings.device}",
+        f"search    {plural(settings.budget, 'training')}"
         + ("" if settings.study_alone else f" by {settings.sampler}")
         + f", objectives {', '.join(settings.objectives)}, seed {settings.seed}",
         *_wrapped("study", study_text(plan.facts, plan.settings)),

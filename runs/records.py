@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,6 +96,11 @@ def scan(content: bytes) -> Scan:
         by_seq.setdefault(event["seq"], event)
         end, bad_lines, bad_since = start, bad_lines + bad_since, 0
     return Scan(events=[by_seq[seq] for seq in sorted(by_seq)], end=end, bad_lines=bad_lines)
+
+
+def header_of(events: Sequence[Event]) -> Event | None:
+    """Give the header of a record; None where it was lost."""
+    return events[0] if events and events[0]["event"] == "header" else None
 
 
 def read_events(directory: Path | str) -> list[Event]:
@@ -185,8 +190,7 @@ class Records:
     @property
     def header(self) -> Event | None:
         """The first event of the run; None where damage took that line."""
-        first = self.events[0]
-        return first if first["event"] == "header" else None
+        return header_of(self.events)
 
     def append(self, event: str, **fields: Any) -> Event:
         """Write one event and return it once it is on the disk.

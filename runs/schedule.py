@@ -148,7 +148,7 @@ class Schedule:
 
     def _search_left(self, history: History) -> int:
         """Give the trainings that are left before the confirmation begins."""
-        if not own_part(self.plan.settings):
+        if self.plan.settings.study_alone:
             return 0
         confirming = {t.number for t in confirmed(history, self.plan.settings.budget)}
         taken = sum(

@@ -22,13 +22,13 @@ from runs.outputs import write_results
 from runs.plan import (
     Plan,
     environment,
-    load_plan,
+    recorded_plan,
     resolved_backend,
     resolved_device,
     unchanged_plan,
 )
 from runs.planning import plan_lines
-from runs.records import Records, read_events
+from runs.records import Records, header_of, read_events
 from runs.search import Search
 from runs.study import with_study
 from runs.workers import Pool
@@ -135,10 +135,11 @@ def report(directory: Path) -> list[Path]:
     """Write tables, figures and page of a run anew from its record; gives what was written.
 
     Raises:
-        RunError: there is no run, or no record of one.
+        RunError: there is no run, no record of one, or its plan was changed.
     """
     events = read_events(directory)
-    return write_results(directory, load_plan(directory), History(events)).paths
+    plan = recorded_plan(directory, header_of(events))
+    return write_results(directory, plan, History(events)).paths
 
 
 def rehearse(

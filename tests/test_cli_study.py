@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from runs import session
 from runs.audit_page import begin as audit
@@ -22,6 +23,7 @@ from runs.ending import run as exit_code_of
 from runs.guidelines import recheck, show
 from runs.history import History
 from runs.records import RECORD_NAME, Records, read_events
+from runs.study import hash_of
 from search_space.errors import RunError
 from tests.micro import Inputs, kinds
 
@@ -59,6 +61,18 @@ def run_of_study(study: Path, tmp_path: Path) -> Path:
 
 def ended(*words: str | Path) -> int:
     return exit_code_of(lambda: cli.main([str(w) for w in words], standalone_mode=False))
+
+
+def test_a_study_that_was_loosened_afterwards_is_not_believed(run_of_study: Path) -> None:
+    path = run_of_study / "run.yaml"
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    study = document["facts"]["study"]
+    study["protocol"]["alpha"] = 0.9
+    study["sha256"] = hash_of(study)
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    for look in (show, session.report):
+        with pytest.raises(RunError, match="must stay as the search wrote it, it was changed"):
+            look(run_of_study)
 
 
 def no_search(*_: object, **__: object) -> None:

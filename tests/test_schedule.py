@@ -127,3 +127,8 @@ def test_a_longer_budget_is_confirmed_anew() -> None:
     targets = [t.asked["confirm"]["target"] for t in history.trials.values() if t.role == "confirm"]
     assert targets == [30] * 4 + [40] * 4
     assert history.spent == 40
+
+
+def test_what_a_study_cannot_use_goes_to_the_search() -> None:
+    history = played(planned(budget=12, noise=0, evidence=7, confirm=3), FLAT)
+    assert Counter(roles(history)) == {"anchor": 2, "search": 7, "confirm": 3}
