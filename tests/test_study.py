@@ -120,7 +120,7 @@ def test_a_space_that_lacks_an_axis_says_which(rule: str) -> None:
 
 
 def test_a_space_of_one_context_is_not_tested_and_trains_no_block() -> None:
-    plan = planned(ONE_CONTEXT, budget=40, noise=0, evidence=40, confirm=0)
+    plan = planned(ONE_CONTEXT, budget=40, noise=0, evidence=40, confirm=0, study_alone=True)
     history = played(plan, noisy({}))
     assert not history.trials
     found = verdicts(plan, history)
