@@ -18,7 +18,7 @@ import numpy as np
 
 from evaluators.contexts import Context, draw_contexts, factors, members, sanity_pair
 from evaluators.evidence import GUIDELINES, Protocol, block_levels, decided
-from runs.blocks import METRICS, block_results
+from runs.blocks import METRICS, block_results, blocks_of
 from runs.history import History
 from runs.measures import measure_with, model_of
 from runs.plan import Plan
@@ -102,7 +102,12 @@ class Study:
         Under a sequential rule the blocks after a look wait for those before it, and the study ends
         where every guideline that can be tested is decided.
         """
-        asked = {(t.study["block"], t.study["member"]): t for t in _of_blocks(history)}
+        asked = {
+            (block, trial.study["member"]): trial
+            for block, trials in blocks_of(history).items()
+            for trial in trials
+            if trial.study is not None
+        }
         for number, blocks in enumerate(self.batches):
             begun = [trial for (block, _), trial in asked.items() if block in blocks]
             if begun and begun[0].study is not None:
@@ -171,15 +176,10 @@ class Study:
         ]
 
 
-def _of_blocks(history: History) -> list[Any]:
-    return [trial for trial in history.trials.values() if trial.study is not None]
-
-
 def with_study(plan: Plan) -> Plan:
     """Plan the study that the settings ask for; the plan is the same where they ask for none.
 
-    Raises:
-        RunError: it does not fit into the budget.
+    A space with one context gets no block, one without a pair of networks no noise floor.
     """
     settings = plan.settings
     if not (settings.noise or settings.evidence):
