@@ -126,7 +126,8 @@ def study_text(facts: Mapping[str, Any], settings: Settings) -> str:
             said.append(f"{blocks * runs} in {told} that test the guidelines")
         if blocks < wanted:
             contexts = protocol["contexts"]
-            said.append(f"{wanted} blocks were wanted: the space has {plural(contexts, 'context')}")
+            held = plural(contexts, "context")
+            said.append(f"{plural(wanted, 'block')} wanted: the space has {held}")
         elif runs and not wanted:
             said.append(f"--evidence {settings.evidence} is less than a block of {runs}")
         said += [f"{name.upper()} not testable: {why}" for name, why in protocol["missing"].items()]
