@@ -10,6 +10,8 @@ import click
 
 from runs.options import SearchOptions, search_options
 
+DEFAULT_BUDGET = 200
+
 
 @click.command()
 @search_options
@@ -42,8 +44,9 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
         "batch_size": options["batch_size"],
         "sparsity_init": options["sparsity_init"],
     }
+    budget = options["budget"] or DEFAULT_BUDGET
     shares = (study_shares if study_alone else search_shares)(
-        options["budget"], evidence=options["evidence"], confirm=options["confirm"]
+        budget, evidence=options["evidence"], confirm=options["confirm"]
     )
     plan, images = plan_run(
         space=options["space"],
@@ -52,7 +55,11 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
         root=options["data_root"],
         resize=options["resize"],
         settings=Settings(
-            budget=options["budget"],
+            budget=budget,
+            time_s=options["time_s"],
+            fidelity=options["fidelity"],
+            halving_factor=options["halving_factor"],
+            gpus_per_trial=options["gpus_per_trial"],
             seed=options["seed"],
             workers=options["workers"] or default_workers(device),
             device=device,

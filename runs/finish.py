@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluators.latency import separable
 from runs.blocks import METRICS
-from runs.history import History, Trial
+from runs.history import History, Trial, plain_number
 from runs.jobs import (
     TIME_LIMIT_S,
     JobKey,
@@ -98,7 +98,7 @@ class Finish:
         self._once(
             "finished",
             lambda: {
-                "spent": self.history.spent,
+                "spent": plain_number(self.history.spent),
                 "distinct": len(self.history.tried),
                 "budget": self.plan.settings.budget,
             },

@@ -6,13 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from runs.records import Event
 from search_space.architecture import Architecture
 
 COUNTED = ("complete", "diverged")
-"""States of trials that eat budget."""
+"""States of trials that are ranked."""
+SPENDING = (*COUNTED, "stopped")
+"""States of trials that eat their share of the budget."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,7 +33,7 @@ class Trial:
     starts: int = 0
     """How often its training was begun in sessions that were not ended on purpose."""
     state: str = "asked"
-    """asked, then one of: complete, diverged, failed, infeasible."""
+    """asked, then: complete, diverged, stopped (left at a lower rung), failed or infeasible."""
     result: dict[str, Any] = field(default_factory=dict)
     """Fields of its `done` event, and of later measurements."""
     measured_ms: float = math.nan
@@ -38,8 +41,30 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether it eats budget."""
+        """Whether it is ranked: trained in full length, or diverged on the way."""
         return self.state in COUNTED
+
+    @property
+    def rung(self) -> int | None:
+        """Rung that it trains to, from 0; None in a run without rungs, and where none stops it."""
+        found: int | None = self.asked.get("rung")
+        return found
+
+    @property
+    def length(self) -> Fraction:
+        """Where its training ends, as a share of the full length."""
+        return Fraction(*self.asked.get("length", (1, 1)))
+
+    @property
+    def share(self) -> Fraction:
+        """What it takes of the budget: its length without that of the trial it continues."""
+        return Fraction(*self.asked.get("share", (1, 1)))
+
+    @property
+    def continues(self) -> int | None:
+        """Number of the stopped trial of the same network whose training it goes on with."""
+        found: int | None = self.asked.get("continues")
+        return found
 
     @property
     def repeat(self) -> int:
@@ -70,6 +95,8 @@ class History:
         self.sessions: list[Event] = []
         self.final: dict[str, Event] = {}
         """The last event of each closing step: remeasured, tested, finaltrained, finished."""
+        self.retried: dict[int, Event] = {}
+        """Trials that are trained once more, by number: why, and with which micro-batch."""
         self.longer: dict[tuple[int, float], Event] = {}
         """Longer trainings by trial and factor of the length; they eat no budget and rank none."""
         for event in events:
@@ -89,6 +116,8 @@ class History:
             )
         elif kind == "started" and event["trial"] in self.trials:
             self.trials[event["trial"]].starts += 1
+        elif kind == "retried":
+            self.retried[event["trial"]] = event
         elif kind == "interrupted":
             # The user ended that session: it was not these trainings that took it down.
             for number in event["trials"]:
@@ -121,9 +150,9 @@ class History:
             self.final[kind] = event
 
     @property
-    def spent(self) -> int:
-        """Budget eaten so far."""
-        return sum(trial.counts for trial in self.done)
+    def spent(self) -> Fraction:
+        """Budget eaten so far, in full-length trainings."""
+        return sum((t.share for t in self.done if t.state in SPENDING), Fraction(0))
 
     @property
     def pending(self) -> list[Trial]:
@@ -161,6 +190,11 @@ class History:
         return [row_of(trial) for trial in self.trials.values() if trial.state != "asked"]
 
 
+def plain_number(value: Fraction) -> int | float:
+    """Give a number of trainings as JSON and people take it."""
+    return value.numerator if value.denominator == 1 else round(float(value), 3)
+
+
 def row_of(trial: Trial) -> dict[str, Any]:
     """Give the row of a finished trial."""
     hidden = {"seq", "event", "trial", "curve"}
@@ -171,6 +205,9 @@ def row_of(trial: Trial) -> dict[str, Any]:
         "id": trial.id,
         "seed": trial.seed,
         "repeat": trial.repeat,
+        "rung": trial.rung,
+        "length": float(trial.length),
+        "continues": trial.continues,
         "study_block": None if trial.study is None else trial.study["block"],
         "outside_space": trial.outside,
         **found,

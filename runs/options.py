@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -11,6 +12,7 @@ import click
 SAMPLER_NAMES = ("tpe", "random", "nsgaii")
 SPARSITY_NAMES = ("snip", "erk", "uniform")
 WARM_START_NAMES = ("anchors", "published", "none")
+FIDELITY_NAMES = ("full", "halving")
 RULE_NAMES = ("fixed", "obrien_fleming")
 OBJECTIVE_HELP = (
     "accuracy, miou, val_loss, latency, macs, params; the first one ranks.  "
@@ -32,6 +34,26 @@ def size_option(
     return int(sides[0]), int(sides[-1])
 
 
+RAY = click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Train on a Ray cluster: auto, HOST:PORT, or without an address a Ray of this machine.",
+)
+OPTUNA_STORAGE = click.option(
+    "--optuna-storage",
+    metavar="URL",
+    help="Show the run to optuna-dashboard while it goes on: sqlite:///FILE, another database, or "
+    "the path of a journal file.",
+)
+GPUS_PER_TRIAL = click.option(
+    "--gpus-per-trial",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    default=1.0,
+    show_default=True,
+    help="Part of a GPU that a training gets; 0.5 trains two on each.",
+)
 DATA = click.option(
     "--data",
     help="cifar10, cifar100, fashionmnist, scenes, mri, a folder (one folder of images a class, or "
@@ -100,13 +122,34 @@ def _names(_context: click.Context, _option: click.Parameter, given: str | None)
     return names
 
 
+def time_option(
+    _context: click.Context, _option: click.Parameter, given: str | None
+) -> float | None:
+    """Read `2h`, `45m`, `90s` or `1h30m` as seconds."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", given.strip().lower())
+    hours, minutes, seconds = (int(part or 0) for part in (found.groups() if found else ("",) * 3))
+    total = 3600 * hours + 60 * minutes + seconds
+    if not total:
+        raise click.BadParameter(
+            f"must be a time with its unit, got {given!r}; for example 90s, 45m, 2h or 1h30m"
+        )
+    return float(total)
+
+
 SEARCH_OPTIONS = (
     click.option(
         "--budget",
         type=click.IntRange(min=1),
-        default=200,
-        show_default=True,
-        help="Trainings of full length.",
+        help="Trainings of full length.  [default: 200]",
+    ),
+    click.option(
+        "--time",
+        "time_s",
+        callback=time_option,
+        metavar="2h",
+        help="Wall time instead of a budget, such as 90s, 45m, 2h or 1h30m.",
     ),
     click.option(
         "--space",
@@ -159,6 +202,21 @@ SEARCH_OPTIONS = (
         show_default=True,
         help="When the study may decide: at its end, or at looks on the way too.",
     ),
+    click.option(
+        "--fidelity",
+        type=click.Choice(FIDELITY_NAMES),
+        default="full",
+        show_default=True,
+        help="halving trains to 1/9 of the length first; the best third goes on to 1/3, and the "
+        "best third of those to the end.",
+    ),
+    click.option(
+        "--halving-factor",
+        type=click.IntRange(min=2, max=10),
+        default=3,
+        show_default=True,
+        help="Each rung is so many times as long as the one below.",
+    ),
     click.option("--sampler", type=click.Choice(SAMPLER_NAMES), default="tpe", show_default=True),
     click.option(
         "--warm-start",
@@ -190,6 +248,9 @@ SEARCH_OPTIONS = (
         show_default=True,
     ),
     BACKEND,
+    RAY,
+    GPUS_PER_TRIAL,
+    OPTUNA_STORAGE,
     click.option("--dry-run", is_flag=True, help="Show plan and forecast only."),
     QUIET,
 )
@@ -199,7 +260,8 @@ SEARCH_OPTIONS = (
 class SearchOptions(TypedDict):
     """What these options give."""
 
-    budget: int
+    budget: int | None
+    time_s: float | None
     space: str
     data: str | None
     task: Literal["classification", "segmentation"] | None
@@ -213,6 +275,8 @@ class SearchOptions(TypedDict):
     evidence: int | None
     confirm: int | None
     stop_rule: str
+    fidelity: str
+    halving_factor: int
     sampler: str
     warm_start: str
     epochs: float | None
@@ -222,6 +286,9 @@ class SearchOptions(TypedDict):
     latency_batch: int
     keep_weights: str
     backend: str
+    ray: str | None
+    gpus_per_trial: float
+    optuna_storage: str | None
     dry_run: bool
     quiet: bool
 

@@ -14,7 +14,7 @@ from runs import figures, guideline_figure
 from runs.blocks import METRICS, chance_level
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
-from runs.history import History
+from runs.history import History, plain_number
 from runs.measures import model_of
 from runs.plan import Plan
 from runs.prediction import prediction_check
@@ -84,7 +84,7 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         if final is not None and best is not None and final["id"] == best.id
         else None,
         "budget": history.sessions[-1]["budget"] if history.sessions else plan.settings.budget,
-        "spent": history.spent,
+        "spent": plain_number(history.spent),
         "distinct": len({trial.id for trial in history.done if trial.counts}),
         "counts": dict(history.counts),
         "rejected": dict(history.rejected),

@@ -68,6 +68,13 @@ class Settings:
     """Trainings at the end on fresh seeds: the leaders, then the champion and its runner-up."""
     study_alone: bool = False
     """Whether nothing of the budget is searched with."""
+    fidelity: str = "full"
+    """full, or halving: short trainings first, the better ones go on."""
+    halving_factor: int = 3
+    """Each rung of halving is so many times as long as the one below; one in so many goes on."""
+    time_s: float | None = None
+    """Wall time that the budget was made from, and after which no training begins."""
+    gpus_per_trial: float = 1.0
     rule: str = "fixed"
     """When the study may decide: fixed (at its end) or obrien_fleming (looks on the way)."""
 
