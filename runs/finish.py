@@ -43,7 +43,7 @@ from runs.objective import (
 from runs.plan import Plan
 from runs.ranking import front, objectives_named
 from runs.records import Records
-from runs.search import weights_path
+from runs.search import weights_name, weights_path
 from runs.standings import ranked, recommended
 from runs.wording import plural
 from runs.workers import Job
@@ -157,7 +157,8 @@ class Finish:
         for share in range(shares):
             part = trials[share::shares]
             payload = ScoreJob(
-                networks=tuple((trial.architecture, str(self._weights(trial))) for trial in part),
+                networks=tuple((trial.architecture, weights_name(trial.number)) for trial in part),
+                run=str(self.records.directory),
                 data=self.plan.data,
                 device=first_device(self.plan.settings.device),
             )
@@ -177,8 +178,8 @@ class Finish:
         metric = METRICS[self.plan.settings.task]
         best = recommended(self.plan, self.history)
         assert best is not None
-        start = self._weights(best) if self._weights(best).exists() else None
-        target = self.records.directory / "weights" / f"final-{best.id}.safetensors"
+        start = weights_name(best.number) if self._weights(best).exists() else None
+        target = f"weights/final-{best.id}.safetensors"
         epochs = self.plan.recipe.epochs * FINAL_FACTOR
         total, trained, baseline = 0.0, {}, None
         for attempt in range(FINAL_ROUNDS):
@@ -198,13 +199,14 @@ class Finish:
                 break
         assert baseline is not None
         test = ScoreJob(
-            networks=((best.architecture, str(target)),),
+            networks=((best.architecture, target),),
+            run=str(self.records.directory),
             data=self.plan.data,
             device=first_device(self.plan.settings.device),
         )
         tested = (
             single(self.pool, Job(key=JobKey(kind="test"), function=score_networks, payload=test))
-            if target.exists()
+            if (self.records.directory / target).exists()
             else [{}]
         )
         names = dict.fromkeys(("accuracy", metric))
@@ -221,11 +223,11 @@ class Finish:
                 for split in ("val", "test")
                 for name in names
             },
-            "weights": target.name,
+            "weights": Path(target).name,
         }
 
     def _final_job(
-        self, trial: Trial, epochs: float, *, start: Path | None, target: Path, attempt: int
+        self, trial: Trial, epochs: float, *, start: str | None, target: str, attempt: int
     ) -> Job:
         return Job(
             key=JobKey(kind="final"),
@@ -236,9 +238,10 @@ class Finish:
                 recipe=replace(self.plan.recipe, epochs=epochs),
                 data=self.plan.data,
                 device=first_device(self.plan.settings.device),
+                quiet=str(self.records.directory),
                 run=str(self.records.directory),
-                weights=str(target),
-                start=str(start) if start else None,
+                weights=target,
+                start=start,
                 backends=self.plan.backends,
             ),
             time_limit_s=FINAL_FACTOR * 2**attempt * self.time_limit_s,

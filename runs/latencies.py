@@ -46,7 +46,7 @@ def latency_job(
         device=first_device(plan.settings.device),
         batch_size=plan.settings.latency_batch,
         backend=plan.settings.latency_backend,
-        run=str(directory),
+        quiet=str(directory),
         budget_s=budget_s,
     )
 

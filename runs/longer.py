@@ -226,6 +226,7 @@ class LongerTrainings:
                 recipe=replace(plan.recipe, epochs=self.factor * plan.recipe.epochs),
                 data=plan.data,
                 device=next(self._devices),
+                quiet=str(self.reopened.directory),
                 run=str(self.reopened.directory),
                 weights=None,
                 backends=plan.backends,

@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,24 @@ class TrainJob:
     recipe: Recipe
     data: DataSource
     device: str
+    quiet: str
+    """Folder whose lock the training holds, on a disk of this machine."""
     run: str
-    """Run directory, whose lock the training holds."""
+    """Run directory; the names of files below are relative to it."""
     weights: str | None
-    """Where the trained weights go; None keeps none."""
+    """File for the weights of a training that reaches its full length; None keeps none."""
     start: str | None = None
     """Weights to start from instead of an initialisation."""
+    length: Fraction = Fraction(1)
+    """Where to stop, as a share of the full length, in (0, 1]; the schedule spans the full one."""
+    checkpoint: str | None = None
+    """File for the state of a training that stops below full length; None keeps none."""
+    goes_on: str | None = None
+    """Such a file to go on from; without it the training starts anew, with the same result."""
+    micro_batch: int | None = None
+    """Most images of one backward pass; None takes the whole batch."""
+    gpu_share: float = 1.0
+    """Part of the GPU's memory that the training may take, in (0, 1]."""
     backends: Backends = AUTO
 
 
@@ -80,7 +93,8 @@ class LatencyJob:
     device: str
     batch_size: int
     backend: Backend
-    run: str
+    quiet: str
+    """Folder whose lock the measurement holds alone, on a disk of this machine."""
     budget_s: float
     """Seconds of measurement for each network."""
 
@@ -111,7 +125,9 @@ class ScoreJob:
     """Test scores of trained networks, looked at once."""
 
     networks: tuple[tuple[Architecture, str], ...]
-    """Architectures with the files of their weights."""
+    """Architectures with the files of their weights, by names relative to `run`."""
+    run: str
+    """Run directory."""
     data: DataSource
     device: str
 
@@ -136,7 +152,7 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
     """
     begin = time.monotonic()
     _settle()
-    lock = QuietLock(job.run)
+    lock = QuietLock(job.quiet)
     # Held from the first image to the last weight: all of it would disturb a measurement.
     with lock.shared():
         found = _train(job, progress, between_steps=lambda: void(lock.yield_to_measurement()))
@@ -150,7 +166,7 @@ def _train(
     torch.manual_seed(job.seed)
     network = build_network(job.architecture, data.num_classes, backends=job.backends)
     if job.start is not None:
-        network.load_state_dict(load_file(job.start))
+        network.load_state_dict(load_file(Path(job.run) / job.start))
     trained = train_briefly(
         network,
         data,
@@ -173,7 +189,7 @@ def _train(
             sparse = trained_sparse_cost(network, data.num_classes)
             counted = {"params_nonzero": sparse.params_nonzero, "macs_nonzero": sparse.macs_nonzero}
         if job.weights is not None:
-            save_weights(network, Path(job.weights))
+            save_weights(network, Path(job.run) / job.weights)
     return {
         "state": trained.state,
         **_scored(trained.scores, dense=data.task == "segmentation"),
@@ -222,7 +238,7 @@ def measure_networks(job: LatencyJob, _progress: Progress) -> dict[str, Any]:
         batch_size=job.batch_size,
         backend=job.backend,
     )
-    with QuietLock(job.run).exclusive():
+    with QuietLock(job.quiet).exclusive():
         waited = time.monotonic() - begin
         measured = time_passes(passes, reference, device=job.device, budget_s=job.budget_s)
     return {
@@ -239,7 +255,7 @@ def score_networks(job: ScoreJob, _progress: Progress) -> list[dict[str, float]]
     scored = []
     for architecture, weights in job.networks:
         network = build_network(architecture, data.num_classes)
-        network.load_state_dict(load_file(weights))
+        network.load_state_dict(load_file(Path(job.run) / weights))
         scores = evaluate(inference_network(network), data, "test", device=job.device)
         found = {"test_accuracy": scores.accuracy}
         scored.append(found if scores.miou is None else found | {"test_miou": scores.miou})

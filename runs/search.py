@@ -237,8 +237,9 @@ class Search:
                     recipe=self.plan.recipe,
                     data=self.plan.data,
                     device=self._device(trial.number),
+                    quiet=str(self.directory),
                     run=str(self.directory),
-                    weights=str(weights_path(self.directory, trial.number)),
+                    weights=weights_name(trial.number),
                     backends=self.plan.backends,
                 ),
                 time_limit_s=self.time_limit_s,
@@ -366,6 +367,11 @@ class Search:
         return event
 
 
+def weights_name(number: int) -> str:
+    """Name the file of a trial's weights inside its run directory."""
+    return f"weights/{number}.safetensors"
+
+
 def weights_path(directory: Path, number: int) -> Path:
     """Give the file of a trial's weights."""
-    return directory / "weights" / f"{number}.safetensors"
+    return directory / weights_name(number)

@@ -82,8 +82,9 @@ def train_job(tmp_path: Path, architecture: Architecture, **changes: Any) -> Tra
         "recipe": RECIPE,
         "data": Source(),
         "device": "cpu",
+        "quiet": str(tmp_path),
         "run": str(tmp_path),
-        "weights": str(tmp_path / "weights.safetensors"),
+        "weights": "weights.safetensors",
     }
     return TrainJob(**(settings | changes))
 
@@ -123,11 +124,13 @@ def test_a_trial_has_the_numbers_of_both_readings(
             weight.numel() for weight in build_network(SPARSE, 3).parameters()
         )
 
-    networks = ((architecture, str(tmp_path / "weights.safetensors")),)
-    (tested,) = score_networks(
-        ScoreJob(networks=networks, data=Source(), device="cpu"),  # type: ignore[arg-type]
-        lambda **_: None,
+    job = ScoreJob(
+        networks=((architecture, "weights.safetensors"),),
+        run=str(tmp_path),
+        data=Source(),  # type: ignore[arg-type]
+        device="cpu",
     )
+    (tested,) = score_networks(job, lambda **_: None)
     assert set(tested) == {"test_accuracy", "test_miou"}
     assert tested["test_miou"] == pytest.approx(trained["miou"], abs=0.1)
 

@@ -59,6 +59,7 @@ def test_tau_between_short_trainings_and_a_long_one(tmp_path: Path) -> None:
                 recipe=length,
                 data=source,
                 device="cpu",
+                quiet=str(tmp_path),
                 run=str(tmp_path),
                 weights=None,
                 backends=backends,

@@ -57,6 +57,7 @@ def test_accuracy_does_not_depend_on_the_backend(tmp_path: Path) -> None:
                 recipe=Recipe(),
                 data=source,
                 device="cpu",
+                quiet=str(tmp_path),
                 run=str(tmp_path),
                 weights=None,
                 backends=backends,
