@@ -1,0 +1,117 @@
+"""Where the jobs of a run are done: child processes of this machine, or a Ray cluster.
+
+The core loop sees `runs.jobs.Slots` alone; a session opens an engine and asks it for pools. What
+needs ray is imported when a Ray engine is opened, not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from runs.jobs import Slots
+from runs.plan import Plan, default_workers, resolved_device
+from runs.workers import Pool
+
+PRELOAD = ("runs.warm", "runs.objective")
+PRELOAD_DENSE = (*PRELOAD, "torchmetrics")
+"""In segmentation: mean IoU would be a second of imports in every training."""
+
+
+class Engine(Protocol):
+    """What runs the jobs of a session."""
+
+    @property
+    def name(self) -> str:
+        """Local or ray."""
+
+    def device(self, asked: str) -> str:
+        """Give the device that trainings use for what the user asked for: auto, cpu, cuda, cuda:N.
+
+        Raises:
+            RunError: there is no such device.
+        """
+
+    def workers(self, asked: int | None, device: str, gpus_per_trial: float = 1.0) -> int:
+        """Give the number of trainings at a time; None stands for as many as there is room for.
+
+        Args:
+            asked: by the user.
+            device: as `device` gave it.
+            gpus_per_trial: part of a GPU that a training gets.
+        """
+
+    def pool(self, workers: int, plan: Plan, directory: Path) -> AbstractContextManager[Slots]:
+        """Open slots for the jobs of a plan.
+
+        Args:
+            workers: trainings at a time.
+            plan: gives device, task and the part of a GPU.
+            directory: of the run; need not exist before a job reads or writes there.
+        """
+
+    def close(self) -> None:
+        """End what runs and let go of the machines; a second call does nothing."""
+
+
+class LocalEngine:
+    """Child processes of this machine."""
+
+    name = "local"
+
+    def device(self, asked: str) -> str:
+        """Give the device of this machine for what the user asked for.
+
+        Raises:
+            RunError: there is no such device.
+        """
+        return resolved_device(asked)
+
+    def workers(self, asked: int | None, device: str, gpus_per_trial: float = 1.0) -> int:
+        """Give one training a CPU core, or as many on each GPU as share it."""
+        if asked is not None:
+            return asked
+        return default_workers(device) * (1 if device == "cpu" else sharing(gpus_per_trial))
+
+    def pool(self, workers: int, plan: Plan, directory: Path) -> Pool:  # noqa: ARG002
+        """Start a pool of children."""
+        return Pool(workers, preload=preload(plan), cuda=plan.settings.device != "cpu")
+
+    def close(self) -> None:
+        """Do nothing: each pool ends its own children."""
+
+
+def preload(plan: Plan) -> tuple[str, ...]:
+    """Name the modules that the children of a run start with."""
+    return PRELOAD_DENSE if plan.settings.task == "segmentation" else PRELOAD
+
+
+def sharing(gpus_per_trial: float) -> int:
+    """Give the number of trainings that share a GPU."""
+    # 1 / 0.1 is 10 in floats too, but 1 / 0.3 must be 3, so a hair is added before rounding down.
+    return max(1, int(1 / gpus_per_trial + 1e-9))
+
+
+@contextlib.contextmanager
+def open_engine(ray: str | None = None) -> Iterator[Engine]:
+    """Open an engine for a `with` block.
+
+    Args:
+        ray: None: children of this machine; `local`: a Ray of its own on this machine; `auto` or
+            an address: that Ray cluster.
+
+    Raises:
+        RunError: there is no cluster there, or ray is not installed.
+    """
+    # Not at the top: ray is half a second of imports.
+    engine: Engine = (
+        LocalEngine() if ray is None else import_module("runs.ray_engine").RayEngine(ray)
+    )
+    try:
+        yield engine
+    finally:
+        engine.close()
