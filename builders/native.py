@@ -64,7 +64,7 @@ def compiled(
         version = _run([compiler, "--version"])
     except (OSError, subprocess.SubprocessError) as error:
         raise NoCompiler(f"{compiler} does not run: {_said(error)}") from error
-    parts = (*(source.read_text("utf-8") for source in SOURCES), *flags, version, _processor())
+    parts = (*(source.read_text("utf-8") for source in SOURCES), *flags, version, processor())
     name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     library = cache_folder / f"native-{name}.so"
     if is_whole(library):
@@ -75,9 +75,9 @@ def compiled(
         with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
             draft = Path(folder) / library.name
             _compile(compiler, flags, draft)
-            _seal(draft).write_text(_digest(draft), "utf-8")
+            seal(draft).write_text(_digest(draft), "utf-8")
             # Whole or not at all, also where two processes build it at once.
-            for part in (_seal(draft), draft):
+            for part in (seal(draft), draft):
                 os.replace(part, cache_folder / part.name)  # noqa: PTH105
     except subprocess.SubprocessError as error:
         raise NoCompiler(f"{compiler} failed: {_said(error)}") from error
@@ -89,12 +89,12 @@ def compiled(
 def is_whole(library: Path) -> bool:
     """Say whether a library is there as it was built: loading half of one kills the process."""
     try:
-        return _seal(library).read_text("utf-8") == _digest(library)
+        return seal(library).read_text("utf-8") == _digest(library)
     except OSError:
         return False
 
 
-def _seal(library: Path) -> Path:
+def seal(library: Path) -> Path:
     """Give the file that holds a library's digest."""
     return library.with_suffix(".sha256")
 
@@ -134,7 +134,8 @@ def _said(error: Exception) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
     """Give what `-march=native` looks at, as far as it is known."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()

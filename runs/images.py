@@ -49,10 +49,15 @@ class DataSource:
         Raises:
             DataError: it is not there any more, or holds other images.
         """
-        data = self._original() if self.copy is None else read_copy(Path(self.copy))
+        data = self.original() if self.copy is None else read_copy(Path(self.copy))
         return matched(data, size=self.size, channels=self.channels)
 
-    def _original(self) -> ImageData:
+    def original(self) -> ImageData:
+        """Read the source itself, as it is.
+
+        Raises:
+            DataError: it is not there any more, or holds other images.
+        """
         root = Path(self.root) if self.root else None
         data = load_data(self.source, task=self.task, resize=self.resize, root=root)
         if data.sha256 != self.sha256:
