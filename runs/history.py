@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -84,12 +84,30 @@ class Trial:
 
 
 class History:
-    """The trials of a run in the order they were asked for; kept up to date event by event."""
+    """The trials of a run in the order they were asked for; kept up to date event by event.
+
+    What is asked for at every proposal is kept beside them, so that a proposal costs the same at
+    the ten thousandth trial as at the tenth.
+    """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[int, Trial] = {}
         self.done: list[Trial] = []
         """Finished trials in the order they finished."""
+        self.of_role: dict[str, list[Trial]] = {}
+        """Trials in the order they were asked for, by role."""
+        self.blocks: dict[int, dict[int, Trial]] = {}
+        """Trainings of the study that were asked for, by block and member."""
+        self.networks: dict[str, list[Trial]] = {}
+        """Trainings of each network that were asked for, by its id."""
+        self.tried: dict[str, int] = {}
+        """Ids of the space's networks that were asked for, with the number of a trial of each."""
+        self.next_number = 0
+        """What the next trial is called."""
+        self.spent = Fraction(0)
+        """Budget eaten so far, in full-length trainings."""
+        self.rejected: Counter[str] = Counter()
+        """Refused proposals by the constraint that they broke."""
         self.refused: dict[int, Event] = {}
         """By the trial whose proposal they preceded: how many proposals were refused, and why."""
         self.sessions: list[Event] = []
@@ -99,6 +117,8 @@ class History:
         """Trials that are trained once more, by number: why, and with which micro-batch."""
         self.longer: dict[tuple[int, float], Event] = {}
         """Longer trainings by trial and factor of the length; they eat no budget and rank none."""
+        self._pending: dict[int, Trial] = {}
+        self._counts: Counter[str] = Counter()
         for event in events:
             self.apply(event)
 
@@ -106,13 +126,15 @@ class History:
         """Take in one event; events of later versions that mean nothing here are passed over."""
         kind = event["event"]
         if kind == "asked":
-            self.trials[event["trial"]] = Trial(
-                number=event["trial"],
-                role=event["role"],
-                id=event["id"],
-                seed=event["seed"],
-                architecture=Architecture.from_json(event["architecture"]),
-                asked=event,
+            self._add(
+                Trial(
+                    number=event["trial"],
+                    role=event["role"],
+                    id=event["id"],
+                    seed=event["seed"],
+                    architecture=Architecture.from_json(event["architecture"]),
+                    asked=event,
+                )
             )
         elif kind == "started" and event["trial"] in self.trials:
             self.trials[event["trial"]].starts += 1
@@ -126,11 +148,13 @@ class History:
             trial = self.trials[event["trial"]]
             if trial.state == "asked":
                 self.done.append(trial)
+            self._count(trial, -1)
             trial.state = event["state"]
+            self._count(trial, 1)
             trial.result.update(event)
             trial.measured_ms = event.get("latency_ms", math.nan)
         elif kind == "refused":
-            self.refused[event["trial"]] = event
+            self._refuse(event)
         elif kind == "session":
             self.sessions.append(event)
         elif kind == "longer":
@@ -149,45 +173,65 @@ class History:
         else:
             self.final[kind] = event
 
-    @property
-    def spent(self) -> Fraction:
-        """Budget eaten so far, in full-length trainings."""
-        return sum((t.share for t in self.done if t.state in SPENDING), Fraction(0))
+    def without(self, numbers: Container[int]) -> History:
+        """Give the history of the same trials without some."""
+        found = History()
+        for trial in self.trials.values():
+            if trial.number not in numbers:
+                found._add(trial)
+        found.done = [trial for trial in self.done if trial.number not in numbers]
+        return found
 
     @property
     def pending(self) -> list[Trial]:
         """Trials that were asked for and have no result: a resumed run trains them first."""
-        return [trial for trial in self.trials.values() if trial.state == "asked"]
-
-    @property
-    def tried(self) -> dict[str, int]:
-        """Ids of the space's networks that were asked for, with the number of a trial of each."""
-        return {trial.id: trial.number for trial in self.trials.values() if not trial.outside}
+        return list(self._pending.values())
 
     def repeats(self, architecture_id: str) -> int:
-        """Count the trainings of a network that were asked for."""
-        return sum(trial.id == architecture_id for trial in self.trials.values())
+        """Count the trainings of a network that were begun anew; one that goes on is the same."""
+        return sum(t.continues is None for t in self.networks.get(architecture_id, ()))
 
     @property
     def counts(self) -> Counter[str]:
         """Trials by state; `duplicate` and `rejected` proposals beside them."""
-        found = Counter(trial.state for trial in self.trials.values())
-        for event in self.refused.values():
-            found["duplicate"] += event["duplicates"]
-            found["rejected"] += sum(event["rejected"].values())
-        return found
-
-    @property
-    def rejected(self) -> Counter[str]:
-        """Refused proposals by the constraint that they broke."""
-        total: Counter[str] = Counter()
-        for event in self.refused.values():
-            total.update(event["rejected"])
-        return total
+        return +self._counts
 
     def rows(self) -> list[dict[str, Any]]:
         """Give one row a finished trial, for trials.csv."""
         return [row_of(trial) for trial in self.trials.values() if trial.state != "asked"]
+
+    def _add(self, trial: Trial) -> None:
+        """Take in a trial."""
+        self.trials[trial.number] = trial
+        self.of_role.setdefault(trial.role, []).append(trial)
+        self.networks.setdefault(trial.id, []).append(trial)
+        if not trial.outside:
+            self.tried[trial.id] = trial.number
+        if trial.study is not None:
+            self.blocks.setdefault(trial.study["block"], {})[trial.study["member"]] = trial
+        self.next_number = max(self.next_number, trial.number + 1)
+        self._count(trial, 1)
+
+    def _count(self, trial: Trial, by: int) -> None:
+        """Add a trial in its state, or take it out again."""
+        self._counts[trial.state] += by
+        if trial.state in SPENDING:
+            self.spent += by * trial.share
+        if trial.state == "asked" and by > 0:
+            self._pending[trial.number] = trial
+        else:
+            self._pending.pop(trial.number, None)
+
+    def _refuse(self, event: Event) -> None:
+        """Take in refused proposals; where a kill made them be drawn again, they count once."""
+        number = event["trial"]
+        for told, by in ((self.refused.get(number), -1), (event, 1)):
+            if told is not None:
+                for constraint, times in told["rejected"].items():
+                    self.rejected[constraint] += by * times
+                self._counts["duplicate"] += by * told["duplicates"]
+                self._counts["rejected"] += by * sum(told["rejected"].values())
+        self.refused[number] = event
 
 
 def plain_number(value: Fraction) -> int | float:

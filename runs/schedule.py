@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from runs.anchors import Follower
 from runs.blocks import METRICS, chance_level
 from runs.confirmation import confirmed, next_confirm
-from runs.history import History
+from runs.history import SPENDING, History, Trial
 from runs.plan import Plan, Settings
 from runs.proposals import Proposal, Proposer
+from runs.rungs import Ladder, step_fields
 from runs.study import Study, Waiting
 from search_space.architecture import Architecture
 from search_space.errors import RunError
@@ -119,6 +121,7 @@ class Schedule:
         self.proposer = proposer
         self.study = study
         self.leaders = leaders
+        self.ladder = Ladder(plan.settings)
         self.chance = chance_level(plan)
         self.exhausted = exhausted
         """Whether the space had no network left."""
@@ -129,34 +132,67 @@ class Schedule:
 
         "wait": what comes next depends on trainings that still run.
         """
-        found = self._warm_start(history) or self._of_study(history)
-        if found is not None:
-            return found
-        if self._search_left(history) > 0 and not self.exhausted:
-            proposal = self.proposer.propose(number, history)
-            if proposal is not None:
-                return proposal
-            self.exhausted = True
-        return self._confirm(history)
+        return (
+            self._warm_start(history)
+            or self._of_study(history)
+            or self._of_search(number, history)
+            or self._confirm(history)
+        )
 
     def _warm_start(self, history: History) -> Proposal | None:
         """Give the next network of the warm start, which is paid from the search's own part."""
-        begun = sum(t.role == "anchor" and "noise" not in t.asked for t in history.trials.values())
-        if begun >= own_part(self.plan.settings):
+        begun = (t for t in history.of_role.get("anchor", ()) if "noise" not in t.asked)
+        if sum(trial.share for trial in begun) >= own_part(self.plan.settings):
             return None
-        return self.proposer.propose_first(history)
+        return self._begun(self.proposer.propose_first(history))
 
-    def _search_left(self, history: History) -> int:
-        """Give the trainings that are left before the confirmation begins."""
-        if self.plan.settings.study_alone:
-            return 0
-        confirming = {t.number for t in confirmed(history, self.plan.settings.budget)}
-        taken = sum(
-            t.counts or t.state == "asked"
-            for t in history.trials.values()
-            if t.number not in confirming
+    def _of_search(self, number: int, history: History) -> Proposal | None:
+        """Give the next training of the search: a stopped one goes on, or a network is new.
+
+        Shares are multiples of what a new network takes, so that the budget is met exactly.
+        """
+        left = self._search_left(history)
+        if left <= 0:
+            return None
+        if (stopped := self.ladder.propose(history, left)) is not None:
+            return self._continued(stopped)
+        if not self.exhausted:
+            proposal = self.proposer.propose(number, history)
+            if proposal is not None:
+                return self._begun(proposal)
+            self.exhausted = True
+        return None
+
+    def _begun(self, proposal: Proposal | None) -> Proposal | None:
+        """Have a network's training begin at the lowest rung, where there are rungs."""
+        if proposal is None:
+            return None
+        return replace(proposal, more={**proposal.more, **step_fields(self.ladder.lengths, 0)})
+
+    def _continued(self, stopped: Trial) -> Proposal:
+        """Have a stopped training go on to the next rung; its network was told to the sampler."""
+        assert stopped.rung is not None
+        rung = step_fields(self.ladder.lengths, stopped.rung + 1, stopped.number)
+        repeat = {"repeat": stopped.repeat} if stopped.repeat else {}
+        return Proposal(
+            architecture=stopped.architecture,
+            role=stopped.role,
+            params={},
+            distributions={},
+            duplicates=0,
+            rejected={},
+            more={**rung, **repeat},
         )
-        return self.plan.settings.budget - self.plan.settings.confirm - taken
+
+    def _search_left(self, history: History) -> Fraction:
+        """Give what is left of the budget before the confirmation begins."""
+        settings = self.plan.settings
+        if settings.study_alone:
+            return Fraction(0)
+        taken = history.spent + sum(trial.share for trial in history.pending)
+        confirming = confirmed(history, settings.budget)
+        taken -= sum(trial.share for trial in confirming if trial.state in (*SPENDING, "asked"))
+        return settings.budget - settings.confirm - taken
 
     def _of_study(self, history: History) -> Proposal | Waiting | None:
         if self.study is None:
@@ -174,15 +210,13 @@ class Schedule:
         if not trainings:
             return None
         confirming = {trial.number for trial in confirmed(history, target)}
-        before = History(())
-        before.trials = {n: t for n, t in history.trials.items() if n not in confirming}
-        before.done = [t for t in history.done if t.number not in confirming]
-        if any(trial.state == "asked" for trial in before.trials.values()):
+        if any(trial.number not in confirming for trial in history.pending):
             return "wait"
         if self._chosen is None:
             # Those that a killed session chose stand.
             begun = [history.trials[number].id for number in sorted(confirming)]
-            self._chosen = list(dict.fromkeys([*begun, *self.leaders(before)]))
+            leaders = self.leaders(history.without(confirming))
+            self._chosen = list(dict.fromkeys([*begun, *leaders]))
         found = next_confirm(
             history,
             self._chosen,
@@ -194,7 +228,7 @@ class Schedule:
         if found is None or found == "wait":
             return found
         network, part = found
-        architecture = next(t.architecture for t in before.done if t.id == network)
+        architecture = history.networks[network][0].architecture
         more = {"confirm": {"target": target, "part": part}}
         return self._fixed(history, architecture, "confirm", more)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,8 @@ def played(
     schedule, history = schedule_of(plan), history or History()
     running = history.pending
     while True:
-        while len(running) < at_once and history.spent + len(running) < plan.settings.budget:
-            number = max(history.trials, default=-1) + 1
+        while len(running) < at_once and taken(history) < plan.settings.budget:
+            number = history.next_number
             if until is not None and number >= until:
                 return history
             proposal = schedule.propose(number, history)
@@ -92,10 +93,16 @@ def played(
         finish(plan, history, running.pop(0), score)
 
 
+def taken(history: History) -> Fraction:
+    """Give what finished and running trainings take of the budget."""
+    return sum((trial.share for trial in history.pending), history.spent)
+
+
 def finish(plan: Plan, history: History, trial: Trial, score: Score) -> None:
     """Give a trial its result."""
     counted, scores = cost(trial.architecture, plan.num_classes), compliance(trial.architecture)
-    result = {"state": "complete", **score(trial, np.random.default_rng(trial.seed))}
+    state = "complete" if trial.length == 1 else "stopped"
+    result = {"state": state, **score(trial, np.random.default_rng(trial.seed))}
     latency = counted.macs_inference / 1e7
     if any(kernel > 3 for stage in trial.architecture.stages for kernel in stage.kernels):
         latency *= 1.5

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 
@@ -132,3 +133,62 @@ def test_a_longer_budget_is_confirmed_anew() -> None:
 def test_what_a_study_cannot_use_goes_to_the_search() -> None:
     history = played(planned(budget=12, noise=0, evidence=7, confirm=3), FLAT)
     assert Counter(roles(history)) == {"anchor": 2, "search": 7, "confirm": 3}
+
+
+HALVING = {"fidelity": "halving", "noise": 0, "evidence": 0}
+
+
+def steps(history: History) -> Counter[int | None]:
+    return Counter(trial.rung for trial in history.trials.values())
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_halving_meets_its_budget_exactly_from_the_lowest_rung_up(at_once: int) -> None:
+    history = played(planned(budget=14, confirm=2, **HALVING), FLAT, at_once=at_once)
+    assert history.spent == 14
+    assert not history.pending
+    confirming = history.of_role["confirm"]
+    assert [(t.rung, t.length, t.share) for t in confirming] == [(None, 1, 1)] * 2
+    found = steps(history)
+    # Whoever was among the best third once may have gone on: a few more than a third.
+    assert found[0] > 2 * found[1] > 0
+    assert found[1] > 2 * found[2] > 0
+    for trial in history.trials.values():
+        if trial.continues is not None:
+            first = history.trials[trial.continues]
+            assert (first.id, first.seed, first.repeat, first.role, first.rung) == (
+                *(trial.id, trial.seed, trial.repeat, trial.role),
+                (trial.rung or 0) - 1,
+            )
+            assert first.state == "stopped"
+            assert not trial.asked["params"]
+
+
+def test_halving_leaves_study_and_noise_floor_in_full_length() -> None:
+    plan = planned(budget=40, noise=10, evidence=16, confirm=4, fidelity="halving")
+    history = played(plan, FLAT)
+    assert history.spent == 40
+    fixed = [t for t in history.trials.values() if "noise" in t.asked or t.study is not None]
+    assert len(fixed) == 26
+    assert {(t.length, t.state) for t in fixed} == {(1, "complete")}
+    first = [t for t in history.of_role["anchor"] if "noise" not in t.asked]
+    assert 0 in {t.rung for t in first} <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("cut", [5, 21, 40])
+def test_a_resumed_run_of_halving_asks_for_the_same(cut: int) -> None:
+    plan = planned(budget=9, confirm=1, **HALVING)
+    whole = played(plan, FLAT, at_once=1)
+    resumed = played(plan, FLAT, at_once=1, history=played(plan, FLAT, at_once=1, until=cut))
+    assert [t.asked for t in resumed.trials.values()] == [t.asked for t in whole.trials.values()]
+
+
+def test_where_no_network_is_left_the_stopped_ones_go_on() -> None:
+    space = (
+        "stages:\n  - {depth: 1, width: {choice: [2, 4, 6]}, kernel: {choice: [3, 5, 7]}, "
+        "dilations: none}\n"
+    )
+    history = played(planned(space, budget=30, confirm=0, **HALVING), FLAT)
+    # Of 9 networks 3 go on to the second rung and 1 to the last.
+    assert steps(history) == {0: 9, 1: 3, 2: 1}
+    assert history.spent == 9 * Fraction(1, 9) + 3 * Fraction(2, 9) + Fraction(2, 3)
