@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,11 +14,19 @@ from typing import NoReturn
 import click
 
 from runs.cli_erf import erf
+from runs.cli_export import export
 from runs.cli_profile import profile
 from runs.cli_search import search
 from runs.cli_study import audit, guidelines
-from runs.ending import interrupt, run
-from runs.options import QUIET, RESUME_BACKEND, size_option
+from runs.ending import end_on_signals, run
+from runs.options import (
+    OPTUNA_STORAGE,
+    QUIET,
+    RAY,
+    RESUME_BACKEND,
+    size_option,
+    time_option,
+)
 from search_space.errors import nearest
 
 
@@ -91,22 +98,45 @@ def cli() -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]"
 )
+@click.option(
+    "--time",
+    "time_s",
+    callback=time_option,
+    metavar="2h",
+    help="New total of time, earlier sessions included.  [default: as before]",
+)
 @RESUME_BACKEND
+@RAY
+@OPTUNA_STORAGE
 @QUIET
 def resume(
-    *, run: Path, budget: int | None, workers: int | None, backend: str | None, quiet: bool
+    *,
+    run: Path,
+    budget: int | None,
+    time_s: float | None,
+    workers: int | None,
+    backend: str | None,
+    ray: str | None,
+    optuna_storage: str | None,
+    quiet: bool,
 ) -> None:
-    """Continue a run; nothing that finished is lost or trained again."""
-    from runs import session
+    """Continue a run; nothing that finished is lost or trained again.
 
-    session.resume(
-        run,
-        budget=budget,
-        workers=workers,
-        quiet=quiet,
-        backend=backend,
-        arguments=sys.argv[1:],
-    )
+    On this machine, or with --ray on a cluster, wherever it began.
+    """
+    from runs import session
+    from runs.engines import open_engine
+
+    with open_engine(ray) as engine:
+        session.resume(
+            run,
+            session.Manner(engine=engine, quiet=quiet, optuna_storage=optuna_storage),
+            budget=budget,
+            time_s=time_s,
+            workers=workers,
+            backend=backend,
+            arguments=sys.argv[1:],
+        )
 
 
 @cli.command()
@@ -175,16 +205,14 @@ def space(
     )
 
 
-for command in (search, guidelines, audit, profile, erf):
+for command in (search, guidelines, audit, export, profile, erf):
     cli.add_command(command)
 
 
 def main() -> NoReturn:
     """Run the program."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    # A scheduler's SIGTERM ends a search as Ctrl-C does.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
+    end_on_signals()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows no UTF-8 shows an escape where it lacks a letter.
         if isinstance(stream, io.TextIOWrapper):

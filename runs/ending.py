@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -17,6 +20,11 @@ from search_space.errors import ReplkError, WorkFailed
 INTERRUPTED = 130
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """No mistake of ours wherever it comes."""
+CLEAN_UP_S = 10.0
+"""Seconds in which a second signal does not disturb what the first one began; it takes up to five.
+
+Afterwards it counts again, in case the first was lost where Python drops exceptions.
+"""
 
 
 def run(action: Callable[[], Any]) -> int:
@@ -28,7 +36,7 @@ def run(action: Callable[[], Any]) -> int:
     try:
         action()
     except ReplkError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}")
         return error.exit_code
     except click.exceptions.Exit as ended:
         return ended.exit_code
@@ -38,7 +46,7 @@ def run(action: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, click.Abort) as stopped:
         # click turns Ctrl-C into an Abort that says nothing.
         said = stopped.__cause__ if isinstance(stopped, click.Abort) else stopped
-        click.echo(f"\nInterrupted. {said or ''}".rstrip(), err=True)
+        _say(f"\nInterrupted. {said or ''}".rstrip())
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has enough of it; keep Python from writing to it at exit.
@@ -48,18 +56,46 @@ def run(action: Callable[[], Any]) -> int:
         if error.errno not in DISK_TROUBLE:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"Error: {where}the disk takes no more, {error.strerror}", err=True)
+        _say(f"Error: {where}the disk takes no more, {error.strerror}")
         return WorkFailed.exit_code
     return 0
 
 
-def interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Handle SIGINT and SIGTERM: raise KeyboardInterrupt, but never while a child is being started.
+class Interrupt:
+    """Handles a signal that ends a command: raises KeyboardInterrupt, and lets it do its work.
 
-    Meanwhile the main thread holds SIGINT back. Another thread, as that of the live table, may take
-    it in all the same: then it is given back to the main thread, where it waits.
+    Never while a child is being started: meanwhile the main thread holds SIGINT back. Another
+    thread, as that of the live table, may take it in all the same; then it is given back to the
+    main thread, where it waits.
+
+    Nor while the first one is being obeyed: whoever presses Ctrl-C twice, or has a launcher that
+    passes on what the terminal has sent already, gets the same clean end.
     """
-    if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-        return
-    raise KeyboardInterrupt
+
+    def __init__(self) -> None:
+        self._obeyed_until = -math.inf
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, now, later or not again."""
+        if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            return
+        now = time.monotonic()
+        if now >= self._obeyed_until:
+            self._obeyed_until = now + CLEAN_UP_S
+            raise KeyboardInterrupt
+
+
+def end_on_signals() -> None:
+    """End by SIGTERM, which a scheduler sends, and by SIGHUP of a closed terminal as by Ctrl-C."""
+    handler = Interrupt()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Under nohup the terminal may go.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    """Write a last sentence, as long as there is still a terminal."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)

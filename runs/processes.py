@@ -22,6 +22,8 @@ import psutil
 
 from runs.child import FRAME
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a program to end."""
 READ_BYTES = 1 << 20
 """Most that is read from one pipe at a time, so that no child holds up the others."""
 
@@ -92,13 +94,14 @@ def server_surroundings() -> Iterator[None]:
     """What the fork server is to inherit if it is started inside.
 
     It looks for modules where this program was found (before Python 3.12.5 it is not told the
-    path), starts no thread for linear algebra, and never sees Ctrl-C: the driver decides.
+    path), starts no thread for linear algebra, and never sees Ctrl-C, nor what a scheduler or a
+    closing terminal sends to all processes of a group: the driver decides.
     """
-    # Unblocks the signal when it starts its own process, so it goes first.
+    # Unblocks signals when it starts its own process, so it goes first.
     resource_tracker.ensure_running()
     root = str(Path(__file__).resolve().parent.parent)
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "OPENBLAS_NUM_THREADS")}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (root, before["PYTHONPATH"])))
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     try:

@@ -15,7 +15,7 @@ import pytest
 from evaluators.densities import SPARSITY_INITS
 from runs import session
 from runs.cli import cli
-from runs.ending import INTERRUPTED, interrupt
+from runs.ending import INTERRUPTED, Interrupt
 from runs.ending import run as exit_code_of
 from runs.options import SPARSITY_NAMES
 from search_space.errors import RunError, WorkFailed
@@ -355,6 +355,7 @@ def test_ctrl_c_in_a_command_keeps_its_sentence(
 
 
 def test_a_signal_waits_until_a_child_is_started() -> None:
+    interrupt = Interrupt()
     handler = signal.signal(signal.SIGINT, interrupt)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -365,7 +366,7 @@ def test_a_signal_waits_until_a_child_is_started() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
     with pytest.raises(KeyboardInterrupt):
-        interrupt(signal.SIGTERM, None)
+        Interrupt()(signal.SIGTERM, None)
 
 
 def test_a_full_disk_is_a_sentence_wherever_it_is_met(capsys: pytest.CaptureFixture[str]) -> None:
