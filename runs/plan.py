@@ -22,6 +22,7 @@ from builders.backends import AUTO, Backends
 from evaluators.passes import Backend, default_backend, missing_onnxruntime
 from evaluators.recipe import Recipe
 from runs.images import DataSource
+from runs.masking import masked
 from runs.records import RECORD_NAME, Records, write_atomic
 from search_space.architecture import Architecture
 from search_space.errors import ReplkError, RunError, shown
@@ -221,7 +222,7 @@ def recorded_plan(directory: Path, header: Mapping[str, Any] | None) -> Plan:
 def environment(arguments: list[str]) -> dict[str, Any]:
     """Give what a reader needs to repeat a run: versions, commit, machine, command."""
     return {
-        "command": shlex.join(["replk-search", *arguments]),
+        "command": shlex.join(["replk-search", *map(masked, arguments)]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
