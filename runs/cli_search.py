@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from runs.options import SearchOptions, search_options
+
+if TYPE_CHECKING:
+    from evaluators.images import ImageData
+    from runs.engines import Engine
+    from runs.plan import Plan
 
 DEFAULT_BUDGET = 200
 
@@ -33,22 +37,46 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
         study_alone: whether all of the budget goes to the guideline study.
     """
     from runs import session
+    from runs.engines import open_engine
     from runs.folders import run_directory
-    from runs.plan import Settings, default_workers, resolved_backend, resolved_device
+
+    if options["budget"] and options["time_s"]:
+        raise click.UsageError("--budget, --time: must not both be given; leave one out")
+    with open_engine(options["ray"]) as engine:
+        manner = session.Manner(
+            engine=engine, quiet=options["quiet"], optuna_storage=options["optuna_storage"]
+        )
+        plan, images = _planned(options, engine, study_alone=study_alone)
+        directory = run_directory(options["out"], plan.space.name)
+        if options["time_s"]:
+            budget = session.budget_in_time(plan, directory, manner, note=_note)
+            plan, images = _planned({**options, "budget": budget}, engine, study_alone=study_alone)
+        if options["dry_run"]:
+            for line in session.rehearse(plan, directory, manner, note=_note):
+                click.echo(line)
+        else:
+            session.begin(plan, images, directory, manner)
+
+
+def _planned(
+    options: SearchOptions, engine: Engine, *, study_alone: bool
+) -> tuple[Plan, ImageData]:
+    """Make the plan of a run."""
+    from runs.plan import Settings, resolved_backend
     from runs.planning import plan_run
     from runs.schedule import search_shares, study_shares
 
-    device = resolved_device(options["device"])
+    device = engine.device(options["device"])
     recipe = {
         "epochs": options["epochs"],
         "batch_size": options["batch_size"],
         "sparsity_init": options["sparsity_init"],
     }
-    budget = options["budget"] or DEFAULT_BUDGET
+    budget, gpus = options["budget"] or DEFAULT_BUDGET, options["gpus_per_trial"]
     shares = (study_shares if study_alone else search_shares)(
         budget, evidence=options["evidence"], confirm=options["confirm"]
     )
-    plan, images = plan_run(
+    return plan_run(
         space=options["space"],
         data=options["data"],
         task=options["task"],
@@ -59,9 +87,9 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
             time_s=options["time_s"],
             fidelity=options["fidelity"],
             halving_factor=options["halving_factor"],
-            gpus_per_trial=options["gpus_per_trial"],
+            gpus_per_trial=gpus,
             seed=options["seed"],
-            workers=options["workers"] or default_workers(device),
+            workers=engine.workers(options["workers"], device, gpus),
             device=device,
             objectives=options["objectives"],
             sampler=options["sampler"],
@@ -79,9 +107,7 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
         recipe={key: value for key, value in recipe.items() if value is not None},
         arguments=sys.argv[1:],
     )
-    directory = run_directory(options["out"], plan.space.name)
-    if options["dry_run"]:
-        for line in session.rehearse(plan, directory, note=partial(click.echo, err=True)):
-            click.echo(line)
-    else:
-        session.begin(plan, images, directory, quiet=options["quiet"])
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

@@ -13,7 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from runs.jobs import Slots
+import torch
+
+from runs.jobs import MEMORY_SHARE, Room, Slots, memory_limit
 from runs.plan import Plan, default_workers, resolved_device
 from runs.workers import Pool
 
@@ -41,6 +43,15 @@ class Engine(Protocol):
 
         Args:
             asked: by the user.
+            device: as `device` gave it.
+            gpus_per_trial: part of a GPU that a training gets.
+        """
+
+    def room(self, workers: int, device: str, gpus_per_trial: float = 1.0) -> Room:
+        """Give the memory that one of so many trainings at a time may take.
+
+        Args:
+            workers: trainings at a time.
             device: as `device` gave it.
             gpus_per_trial: part of a GPU that a training gets.
         """
@@ -76,6 +87,15 @@ class LocalEngine:
         if asked is not None:
             return asked
         return default_workers(device) * (1 if device == "cpu" else sharing(gpus_per_trial))
+
+    def room(self, workers: int, device: str, gpus_per_trial: float = 1.0) -> Room:
+        """Give one training its part of the main memory, or of its GPU's."""
+        host = memory_limit(workers)
+        if device == "cpu":
+            return Room(host_bytes=host)
+        index = int(device.partition(":")[2] or 0)
+        total = torch.cuda.get_device_properties(index).total_memory
+        return Room(host_bytes=host, gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total))
 
     def pool(self, workers: int, plan: Plan, directory: Path) -> Pool:  # noqa: ARG002
         """Start a pool of children."""

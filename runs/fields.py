@@ -31,7 +31,7 @@ from runs.history import History
 from runs.latencies import first_device
 from runs.plan import load_plan, resolved_device
 from runs.records import RECORD_NAME, read_events
-from runs.search import weights_path
+from runs.training_job import weights_path
 from search_space.architecture import Architecture
 from search_space.errors import DataError, RunError, WorkFailed, nearest
 from search_space.yaml_io import load_architecture

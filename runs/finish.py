@@ -43,8 +43,8 @@ from runs.objective import (
 from runs.plan import Plan
 from runs.ranking import front, objectives_named
 from runs.records import Records
-from runs.search import weights_name, weights_path
 from runs.standings import ranked, recommended
+from runs.training_job import weights_name, weights_path
 from runs.wording import plural
 from runs.workers import Job
 
@@ -74,13 +74,25 @@ class Finish:
         note: Note,
         on_progress: OnProgress,
         time_limit_s: float = TIME_LIMIT_S,
+        out_of_time: bool = False,
     ) -> None:
-        """Prepare the steps; `time_limit_s` is for a training as long as a trial's."""
+        """Prepare the steps.
+
+        Args:
+            plan: of the run.
+            records: its record, open.
+            pool: what runs its jobs.
+            note: is told what takes time.
+            on_progress: is told how a training goes.
+            time_limit_s: for a training as long as a trial's.
+            out_of_time: whether trainings were left out because the time was over.
+        """
         self.plan = plan
         self.time_limit_s = time_limit_s
         self.records = records
         self.pool = pool
         self.note = note
+        self.out_of_time = out_of_time
         self.on_progress = on_progress
         self.history = History(records.events)
         self.objectives = objectives_named(plan.settings.objectives)
@@ -101,6 +113,7 @@ class Finish:
                 "spent": plain_number(self.history.spent),
                 "distinct": len(self.history.tried),
                 "budget": self.plan.settings.budget,
+                "out_of_time": self.out_of_time,
             },
         )
 
@@ -264,9 +277,17 @@ class Finish:
             self._weights(trial).with_suffix(".tmp").unlink(missing_ok=True)
 
 
-def is_finished(history: History, total: int) -> bool:
-    """Whether a search to this total has nothing left to do, its closing steps included."""
+def is_finished(history: History, total: int, *, more_time: bool = False) -> bool:
+    """Whether a search to this total has nothing left to do, its closing steps included.
+
+    Args:
+        history: of the run.
+        total: its budget.
+        more_time: whether it is given time that it did not have.
+    """
     finished = history.final.get("finished")
+    if finished is not None and more_time and finished.get("out_of_time"):
+        return False
     last = max((trial.result["seq"] for trial in history.done), default=-1)
     if finished is None or finished["seq"] < last:
         return False

@@ -114,6 +114,21 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """Memory that one training may take."""
+
+    host_bytes: int
+    """Main memory, beyond the libraries."""
+    gpu_bytes: int | None = None
+    """Of its GPU; None on a CPU."""
+
+    @property
+    def network_bytes(self) -> int:
+        """Where the network lies: what its predicted memory is compared with."""
+        return self.host_bytes if self.gpu_bytes is None else self.gpu_bytes
+
+
 def memory_limit(workers: int) -> int:
     """Give the bytes that one of so many trainings may take."""
     return int(MEMORY_SHARE * psutil.virtual_memory().total / workers)

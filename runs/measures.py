@@ -1,7 +1,8 @@
-"""The numbers that constraints are about: counted, and predicted where there is a model."""
+"""Numbers of a network that need no training: counted, and predicted where there is a model."""
 
 from __future__ import annotations
 
+from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.latency_model import LatencyModel
 from runs.plan import Plan
@@ -30,6 +31,23 @@ def measure_with(num_classes: int, model: LatencyModel | None = None) -> Measure
         return found
 
     return measure
+
+
+def network_fields(architecture: Architecture, num_classes: int) -> dict[str, float | None]:
+    """Give what the `done` event of a trial says of its network: sizes, and S1 to S4."""
+    counted = cost(architecture, num_classes)
+    scores = compliance(architecture)
+    return {
+        "macs": counted.macs_inference,
+        "params": counted.params_inference,
+        "macs_train": counted.macs_train,
+        "params_train": counted.params_train,
+        "activations": counted.activations,
+        "s1": scores.s1,
+        "s2": scores.s2,
+        "s3": scores.s3,
+        "s4": scores.s4,
+    }
 
 
 def model_of(plan: Plan) -> LatencyModel | None:

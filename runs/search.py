@@ -8,23 +8,29 @@ again when the run is resumed.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from evaluators.compliance import compliance
-from evaluators.cost import cost
 from runs.anchors import first_networks
+from runs.attempts import (
+    STARTS,
+    another_try,
+    images_at_once,
+    is_alone,
+    require_hope,
+    too_large,
+)
 from runs.blocks import chance_level
 from runs.history import History, Trial, row_of
 from runs.jobs import (
     TIME_LIMIT_S,
     WAIT_S,
     JobKey,
+    Room,
     Slots,
     first_line,
     key_of,
@@ -33,8 +39,8 @@ from runs.jobs import (
     undisturbed,
 )
 from runs.latencies import TRIAL_BUDGET_S, latency_fields, latency_job, reference_ms
-from runs.measures import measure_with, model_of
-from runs.objective import TrainJob, measure_networks, train_network, training_seed
+from runs.measures import measure_with, model_of, network_fields
+from runs.objective import measure_networks, training_seed
 from runs.plan import Plan
 from runs.prediction import PREDICTED
 from runs.proposals import Proposer
@@ -43,15 +49,16 @@ from runs.records import Event, Records
 from runs.schedule import Schedule
 from runs.standings import leaders_of
 from runs.study import study_of
+from runs.training_job import checkpoint_name, training_job
+from runs.worker_time import WorkerTime
 from runs.workers import Finished, Job, Progress
 from search_space.errors import RunError, WorkFailed
 
-FAILURES_IN_A_ROW = 20
-STARTS = 4
-"""A training is begun so often; one that took its driver down each time is recorded as failed.
-
-One network may take a machine down; somebody who kills a run three times must lose none.
-"""
+LATENCY = (
+    *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
+    PREDICTED,
+)
+"""What a training that goes on takes over: it is the same network."""
 
 
 class Watcher(Protocol):
@@ -70,27 +77,8 @@ class Watcher(Protocol):
         """Trials by state, duplicates and rejected ones included."""
 
 
-@dataclass(kw_only=True, slots=True)
-class _Shares:
-    """Seconds of worker time by what they went to."""
-
-    training: float = 0.0
-    latency: float = 0.0
-    begin: float = field(default_factory=time.monotonic)
-
-    def fields(self, workers: int) -> dict[str, float]:
-        """Give seconds of wall time, and of worker time on training and on latency."""
-        wall = time.monotonic() - self.begin
-        return {
-            "wall_s": round(wall, 2),
-            "worker_s": round(wall * workers, 2),
-            "training_s": round(self.training, 2),
-            "latency_s": round(self.latency, 2),
-        }
-
-
 class Search:
-    """One session of a run on this machine."""
+    """One session of a run, on this machine or on a cluster."""
 
     def __init__(
         self,
@@ -100,15 +88,31 @@ class Search:
         watcher: Watcher,
         *,
         time_limit_s: float = TIME_LIMIT_S,
+        room: Room | None = None,
+        in_time: Callable[[], bool] = lambda: True,
+        on_done: Callable[[Trial], None] = lambda _: None,
     ) -> None:
-        """Prepare to go on where the record ends; `time_limit_s` is for one training."""
+        """Prepare to go on where the record ends.
+
+        Args:
+            plan: of the run.
+            records: its record, open.
+            pool: what runs its jobs.
+            watcher: is told what happens.
+            time_limit_s: for one training in full length.
+            room: for one training; None: its part of this machine's memory.
+            in_time: whether another training may begin.
+            on_done: is told of every finished trial.
+        """
         self.plan = plan
         self.records = records
         self.pool = pool
         self.watcher = watcher
         self.time_limit_s = time_limit_s
+        self.room = room or Room(host_bytes=memory_limit(plan.settings.workers))
+        self.in_time = in_time
+        self.on_done = on_done
         self.history = History(records.events)
-        self._earlier = len(self.history.done)
         self.model = model_of(plan)
         proposer = Proposer(
             plan.space,
@@ -128,13 +132,21 @@ class Search:
             lambda history: leaders_of(plan, history),
             exhausted="exhausted" in self.history.final,
         )
-        self.shares = _Shares()
-        self._again = deque(self.history.pending)
+        self.time = WorkerTime()
+        self.out_of_time = False
+        """Whether trainings were left out because the time is over."""
+        self._done: list[Trial] = []
+        self._again: deque[Trial] = deque()
+        self._by_itself: deque[Trial] = deque()
+        """Trainings that ran out of memory: each is tried again with nothing beside it."""
+        for trial in self.history.pending:
+            self._queue(trial)
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
         self._reference_ms = float("nan")
         self._measuring: tuple[int, ...] = ()
-        self._alone: deque[int] = deque()
+        self._one_by_one: deque[int] = deque()
+        self._measured_again: set[int] = set()
         self._devices: dict[int, str] = {}
 
     @property
@@ -158,8 +170,8 @@ class Search:
             while True:
                 self._fill()
                 if not (self._training or self._trained):
-                    if self.shares.training:
-                        self._record("timing", **self.shares.fields(self.plan.settings.workers))
+                    if self.time.training:
+                        self._record("timing", **self.time.fields(self.plan.settings.workers))
                     return
                 for event in self.pool.events(WAIT_S):
                     if isinstance(event, Progress):
@@ -178,23 +190,37 @@ class Search:
         """Give every free slot something to do: a measurement first, it holds results back."""
         while self.pool.free:
             if self._trained and not self._measuring:
-                alone = self._alone.popleft() if self._alone else None
-                self._measure(tuple(self._trained) if alone is None else (alone,))
+                one = self._one_by_one.popleft() if self._one_by_one else None
+                self._measure(tuple(self._trained) if one is None else (one,))
                 continue
-            in_flight = len(self._training) + len(self._trained)
-            if self.history.spent + in_flight >= self.plan.settings.budget:
-                return
             trial = self._next()
             if trial is None:
                 return
             if trial.state == "asked":
                 self._train(trial)
 
+    def _queue(self, trial: Trial) -> None:
+        """Have a trial trained that was handed out before."""
+        (self._by_itself if is_alone(self.history, trial) else self._again).append(trial)
+
     def _next(self) -> Trial | None:
-        """Give the next trial: one that a killed session left, else a new proposal."""
-        if self._again:
-            return self._again.popleft()
-        number = max(self.history.trials, default=-1) + 1
+        """Give the next trial: one that was handed out before, else a new proposal."""
+        if any(is_alone(self.history, trial) for trial in self._training.values()):
+            return None
+        waiting = self._by_itself or self._again
+        pending = sum((trial.share for trial in self.history.pending), self.history.spent)
+        if not waiting and pending >= self.plan.settings.budget:
+            return None
+        if not self.in_time():
+            self.out_of_time = True
+            return None
+        if self._by_itself:
+            return None if self._training else self._by_itself.popleft()
+        return waiting.popleft() if waiting else self._asked()
+
+    def _asked(self) -> Trial | None:
+        """Give a new trial, recorded before it is handed out."""
+        number = self.history.next_number
         proposal = self.schedule.propose(number, self.history)
         if self.exhausted and "exhausted" not in self.history.final:
             self._record("exhausted", distinct=len(self.history.tried))
@@ -223,30 +249,33 @@ class Search:
 
     def _train(self, trial: Trial) -> None:
         if trial.starts >= STARTS:
-            self._fail(trial, f"its training ended the whole search {STARTS} times")
+            self._lose(trial, f"its training ended the whole search {STARTS} times")
+            return
+        images = self._images(trial)
+        if images is None:
+            why = too_large(self.plan, trial, self.room.network_bytes)
+            self._lose(trial, why, state="infeasible")
             return
         self._record("started", trial=trial.number, start=trial.starts + 1)
         self._training[trial.number] = trial
         self.pool.submit(
-            Job(
-                key=JobKey(kind="train", trials=(trial.number,)),
-                function=train_network,
-                payload=TrainJob(
-                    architecture=trial.architecture,
-                    seed=trial.seed,
-                    recipe=self.plan.recipe,
-                    data=self.plan.data,
-                    device=self._device(trial.number),
-                    quiet=str(self.directory),
-                    run=str(self.directory),
-                    weights=weights_name(trial.number),
-                    backends=self.plan.backends,
-                ),
+            training_job(
+                self.plan,
+                trial,
+                directory=self.directory,
+                device=self._device(trial.number),
+                images=images,
                 time_limit_s=self.time_limit_s,
-                memory_limit_bytes=memory_limit(self.plan.settings.workers),
+                memory_bytes=self.room.host_bytes,
             )
         )
         self.watcher.trial_started(trial.number, trial.id)
+
+    def _images(self, trial: Trial) -> int | None:
+        """Give the images of a backward pass of a trial; None where no two fit."""
+        known = self.history.retried.get(trial.number)
+        fewer: int | None = known["micro_batch"] if known else None
+        return fewer or images_at_once(self.plan, trial, self.room.network_bytes)
 
     def _measure(self, numbers: tuple[int, ...]) -> None:
         """Measure trained networks side by side."""
@@ -290,46 +319,60 @@ class Search:
                 f"{sentence}, then continue with 'replk-search resume {self.directory}'"
             )
         del self._training[trial.number]
-        if event.outcome == "ok":
-            self.shares.training += event.value["train_seconds"]
+        if event.outcome != "ok":
+            self._try_again(trial, event)
+            return
+        self.time.training += event.value["train_seconds"]
+        if trial.continues is None:
             self._trained[trial.number] = event.value
-        else:
-            self._fail(trial, f"{event.outcome}: {event.error}")
+            return
+        before = self.history.trials[trial.continues].result
+        self._complete(trial, event.value, {k: before[k] for k in LATENCY if k in before})
+        (self.directory / checkpoint_name(trial.continues)).unlink(missing_ok=True)
+
+    def _try_again(self, trial: Trial, event: Finished) -> None:
+        """Train a trial once more where that can help, else record that it failed."""
+        before = self.history.retried.get(trial.number)
+        images = self._images(trial) or self.plan.recipe.batch_size
+        fields = another_try(trial, event, before, images=images)
+        if fields is not None:
+            self._record("retried", **fields)
+            self._queue(trial)
+            return
+        state = "infeasible" if event.outcome == "memory" else "failed"
+        self._lose(trial, f"{event.outcome}: {event.error}", state=state)
 
     def _take_latencies(self, event: Finished) -> None:
         numbers, self._measuring = self._measuring, ()
         if event.outcome == "ok":
             # Every worker stands still while one measures.
             alone = event.value["seconds"] - event.value["waited"]
-            self.shares.latency += alone * self.plan.settings.workers
+            self.time.latency += alone * self.plan.settings.workers
             for number, latency in zip(numbers, event.value["networks"], strict=True):
-                self._complete(self.history.trials[number], self._trained.pop(number), latency)
+                trial = self.history.trials[number]
+                fields = latency_fields(latency, self._reference_ms) | self._predicted(trial)
+                self._complete(trial, self._trained.pop(number), fields)
             return
         # Measured one by one, a network that cannot be measured fails alone.
         if len(numbers) > 1:
-            self._alone.extend(numbers)
+            self._one_by_one.extend(numbers)
             return
-        del self._trained[numbers[0]]
-        self._fail(self.history.trials[numbers[0]], f"latency: {first_line(event)}")
+        trial = self.history.trials[numbers[0]]
+        if event.outcome == "crash" and trial.number not in self._measured_again:
+            self._measured_again.add(trial.number)
+            return
+        del self._trained[trial.number]
+        self._lose(trial, f"latency: {first_line(event)}")
 
     def _complete(self, trial: Trial, trained: dict[str, Any], latency: dict[str, Any]) -> None:
-        counted = cost(trial.architecture, self.plan.num_classes)
-        scores = compliance(trial.architecture)
+        """Record a trained and measured trial, whose network's files are on the disk."""
         self._record(
             "done",
             trial=trial.number,
             **trained,
-            **latency_fields(latency, self._reference_ms),
-            **self._predicted(trial),
-            macs=counted.macs_inference,
-            params=counted.params_inference,
-            macs_train=counted.macs_train,
-            params_train=counted.params_train,
-            activations=counted.activations,
-            s1=scores.s1,
-            s2=scores.s2,
-            s3=scores.s3,
-            s4=scores.s4,
+            **latency,
+            **network_fields(trial.architecture, self.plan.num_classes),
+            at_s=self.time.at_s,
         )
         self._told(trial)
 
@@ -339,24 +382,16 @@ class Search:
             return {}
         return {PREDICTED: self.model.predict(trial.architecture)}
 
-    def _fail(self, trial: Trial, why: str) -> None:
-        """Record a failed trial, and end the run where this session brings little but failures."""
-        self._record("done", trial=trial.number, state="failed", error=why.strip())
+    def _lose(self, trial: Trial, why: str, *, state: str = "failed") -> None:
+        """Record a trial that brought nothing."""
+        fields = {"state": state, "error": why.strip(), "at_s": self.time.at_s}
+        self._record("done", trial=trial.number, **fields)
         self._told(trial)
-        done = self.history.done[self._earlier :]
-        failed = [t for t in done if t.state == "failed"]
-        last = done[-FAILURES_IN_A_ROW:]
-        in_a_row = len(last) == FAILURES_IN_A_ROW and all(t.state == "failed" for t in last)
-        if in_a_row or len(failed) > self.plan.settings.budget / 2:
-            reasons = Counter(str(t.result["error"]).splitlines()[0] for t in failed)
-            reason, times = reasons.most_common(1)[0]
-            raise WorkFailed(
-                f"{self.directory}: {len(failed)} of {len(done)} trials failed, {times} of them "
-                f"with: {reason}; mend the cause, then continue with "
-                f"'replk-search resume {self.directory}'"
-            )
+        require_hope(self._done, budget=self.plan.settings.budget, directory=self.directory)
 
     def _told(self, trial: Trial) -> None:
+        self._done.append(trial)
+        self.on_done(trial)
         self.watcher.trial_done(row_of(trial))
         self.watcher.counts(self.history.counts)
 
@@ -365,13 +400,3 @@ class Search:
             event = self.records.append(kind, **fields)
             self.history.apply(event)
         return event
-
-
-def weights_name(number: int) -> str:
-    """Name the file of a trial's weights inside its run directory."""
-    return f"weights/{number}.safetensors"
-
-
-def weights_path(directory: Path, number: int) -> Path:
-    """Give the file of a trial's weights."""
-    return directory / weights_name(number)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +13,66 @@ from evaluators.images import ImageData
 from runs.backends import found_again, user_cache, with_backends, writable
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console
+from runs.engines import Engine, LocalEngine
 from runs.finish import Finish, is_finished
 from runs.folders import require_writable
 from runs.forecast import Forecast, forecast
-from runs.history import History
+from runs.history import History, plain_number
 from runs.images import decoded
-from runs.jobs import TIME_LIMIT_S
+from runs.jobs import TIME_LIMIT_S, Slots
 from runs.outputs import write_results
 from runs.plan import (
     Plan,
+    Settings,
     environment,
     recorded_plan,
     resolved_backend,
-    resolved_device,
     unchanged_plan,
 )
 from runs.planning import plan_lines
 from runs.records import Records, header_of, read_events
 from runs.search import Search
 from runs.study import with_study
-from runs.workers import Pool
 from search_space.errors import RunError, WorkFailed
 
-PRELOAD = ("runs.warm", "runs.objective")
-PRELOAD_DENSE = (*PRELOAD, "torchmetrics")
-"""In segmentation: mean IoU would be a second of imports in every training."""
 HANGS = 20
 """A training that takes so many times as long as was forecast hangs."""
 
 
-def begin(
-    plan: Plan, images: ImageData, directory: Path, *, quiet: bool, cache: Path | None = None
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manner:
+    """How a session is run: nothing of it changes what a network gets."""
+
+    engine: Engine = field(default_factory=LocalEngine)
+    quiet: bool = False
+    """Print the results only."""
+    optuna_storage: str | None = None
+    """Where the run is shown while it goes on: see `runs.optuna_export`."""
+    cache: Path | None = None
+    """Folder for compiled libraries and probes; None: the user's."""
+
+    def slot(self, plan: Plan, directory: Path) -> AbstractContextManager[Slots]:
+        """Open slots for one job at a time."""
+        return self.engine.pool(1, plan, directory)
+
+
+def begin(plan: Plan, images: ImageData, directory: Path, manner: Manner) -> None:
     """Run a new search to its end.
 
     Args:
         plan: what to do.
         images: its data.
         directory: of the run; made.
-        quiet: whether to print the results only.
-        cache: folder for compiled libraries and probes; None: the user's.
+        manner: how to run it.
 
     Raises:
         ReplkError: the directory cannot be used, or too many trials failed.
     """
     require_writable(directory)  # said before the device is measured, not after
-    console = Console(plan.settings.budget, quiet=quiet, workers=plan.settings.workers)
-    with writable(cache or user_cache()) as folder:
-        plan = _with_backends(plan, folder, console.note)
-        plan, calibration = _with_model(plan, console.note)
+    console = Console(plan.settings.budget, quiet=manner.quiet, workers=plan.settings.workers)
+    with writable(manner.cache or user_cache()) as folder:
+        plan = _with_backends(plan, folder, directory, manner, console.note)
+        plan, calibration = _with_model(plan, directory, manner, console.note)
         plan = with_study(plan)
         with Records.create(directory, {"plan": plan.document()}) as records, _resumable(directory):
             plan.write(directory)
@@ -68,29 +80,29 @@ def begin(
                 records.append(kind, **fields)
             with decoded(plan.data, images, directory) as source:
                 del images
-                _go_on(replace(plan, data=source), records, quiet=quiet, arguments=None)
+                _go_on(replace(plan, data=source), records, manner, arguments=None)
 
 
 def resume(
     directory: Path,
+    manner: Manner,
     *,
-    budget: int | None,
-    workers: int | None,
-    quiet: bool,
-    arguments: Sequence[str],
+    budget: int | None = None,
+    time_s: float | None = None,
+    workers: int | None = None,
+    arguments: Sequence[str] = (),
     backend: str | None = None,
-    cache: Path | None = None,
 ) -> None:
     """Go on with a run, to a new total where one is given.
 
     Args:
         directory: of the run.
+        manner: how to go on.
         budget: the new total; None: the one before.
+        time_s: the new total of time, earlier sessions included; None: the one before.
         workers: trials at a time; None: as before.
-        quiet: whether to print the results only.
         arguments: of the command, for the record.
         backend: trains from now on, instead of those that the run began with.
-        cache: folder for compiled libraries; None: the user's.
 
     Raises:
         RunError: there is no run, it is in use, its plan was changed, or the compiled library that
@@ -104,31 +116,42 @@ def resume(
         total = budget or session_budget(records.events) or plan.settings.budget
         if total < history.spent:
             raise RunError(
-                f"--budget: must be at least the {history.spent} trainings that are done, "
+                f"--budget: must be at least the {float(history.spent):g} trainings that are done, "
                 f"got {total}; leave it out to keep the total"
             )
-        settings = replace(plan.settings, budget=total, workers=workers or plan.settings.workers)
+        settings = replace(
+            plan.settings,
+            budget=total,
+            workers=workers or plan.settings.workers,
+            time_s=time_s or session_time(records.events) or plan.settings.time_s,
+        )
         plan = replace(plan, settings=settings)
-        if is_finished(history, total):
-            with Console(total, quiet=quiet, workers=settings.workers) as console:
+        if is_finished(history, total, more_time=time_s is not None):
+            with Console(total, quiet=manner.quiet, workers=settings.workers) as console:
                 console.note(f"{directory}: finished already; --budget goes on with it")
                 console.finish(write_results(directory, plan, history))
             return
-        resolved_device(settings.device)
+        manner.engine.device(settings.device)
         resolved_backend(settings.latency_backend, settings.device)
-        console = Console(total, quiet=quiet, workers=settings.workers)
-        with writable(cache or user_cache()) as folder:
+        console = Console(total, quiet=manner.quiet, workers=settings.workers)
+        with writable(manner.cache or user_cache()) as folder:
             plan = found_again(plan, cache=folder, forced=backend, note=console.note)
             images = plan.data.load()
             with decoded(plan.data, images, directory) as source:
                 del images
-                _go_on(replace(plan, data=source), records, quiet=quiet, arguments=arguments)
+                _go_on(replace(plan, data=source), records, manner, arguments=arguments)
 
 
 def session_budget(events: Sequence[dict[str, Any]]) -> int | None:
     """Give the total that the last session aimed at."""
     budgets = [event["budget"] for event in events if event["event"] == "session"]
     return budgets[-1] if budgets else None
+
+
+def session_time(events: Sequence[dict[str, Any]]) -> float | None:
+    """Give the time that the last session was given, earlier ones included."""
+    times = [event.get("time_s") for event in events if event["event"] == "session"]
+    return times[-1] if times else None
 
 
 def report(directory: Path) -> list[Path]:
@@ -143,41 +166,34 @@ def report(directory: Path) -> list[Path]:
 
 
 def rehearse(
-    plan: Plan,
-    directory: Path,
-    *,
-    note: Callable[[str], None] = lambda _: None,
-    cache: Path | None = None,
+    plan: Plan, directory: Path, manner: Manner, *, note: Callable[[str], None] = lambda _: None
 ) -> Iterator[str]:
     """Say what a search would do, then what it would take, and do none of it.
 
     The device is probed, and measured where a constraint is on latency; `note` is told what takes
     time.
     """
-    with writable(cache or user_cache()) as folder:
-        plan = _with_backends(plan, folder, note)
+    with writable(manner.cache or user_cache()) as folder:
+        plan = _with_backends(plan, folder, directory, manner, note)
         if needs_model(plan):
-            plan, _ = _with_model(plan, note)
+            plan, _ = _with_model(plan, directory, manner, note)
         plan = with_study(plan)
         yield from plan_lines(plan, directory)
-        with _one_slot(plan) as pool:
+        with manner.slot(plan, directory) as pool:
             yield _time_line(forecast(plan, pool, History()))
 
 
-def preload(plan: Plan) -> tuple[str, ...]:
-    """Name the modules that the children of a run start with."""
-    return PRELOAD_DENSE if plan.settings.task == "segmentation" else PRELOAD
+def _with_backends(
+    plan: Plan, cache: Path, directory: Path, manner: Manner, note: Callable[[str], None]
+) -> Plan:
+    return with_backends(
+        plan, cache=cache, open_pool=lambda: manner.slot(plan, directory), note=note
+    )
 
 
-def _one_slot(plan: Plan) -> Pool:
-    return Pool(1, preload=preload(plan), cuda=plan.settings.device != "cpu")
-
-
-def _with_backends(plan: Plan, cache: Path, note: Callable[[str], None]) -> Plan:
-    return with_backends(plan, cache=cache, open_pool=lambda: _one_slot(plan), note=note)
-
-
-def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibration | None]:
+def _with_model(
+    plan: Plan, directory: Path, manner: Manner, note: Callable[[str], None]
+) -> tuple[Plan, Calibration | None]:
     """Calibrate the latency model where a constraint needs it, or a long run is worth it.
 
     Raises:
@@ -189,7 +205,7 @@ def _with_model(plan: Plan, note: Callable[[str], None]) -> tuple[Plan, Calibrat
         return plan, None
     note(f"measuring up to {NETWORKS} networks of the space, to predict latency")
     try:
-        with _one_slot(plan) as pool:
+        with manner.slot(plan, directory) as pool:
             calibration = calibrate(plan, pool)
     except WorkFailed as error:
         if needed:
@@ -210,16 +226,25 @@ def _resumable(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str] | None) -> None:
+def _go_on(
+    plan: Plan, records: Records, manner: Manner, *, arguments: Sequence[str] | None
+) -> None:
     """Search, bring the run to its end, write its results; `arguments` are those of a resume."""
     settings, directory = plan.settings, records.directory
     history = History(records.events)
     told = plan.facts if arguments is None else environment(list(arguments))
     told = {key: told[key] for key in ("command", "started", "versions", "platform", "git_commit")}
-    records.append("session", budget=settings.budget, workers=settings.workers, **told)
-    console = Console(settings.budget, quiet=quiet, workers=settings.workers)
+    records.append(
+        "session",
+        budget=settings.budget,
+        time_s=settings.time_s,
+        workers=settings.workers,
+        engine=manner.engine.name,
+        **told,
+    )
+    console = Console(settings.budget, quiet=manner.quiet, workers=settings.workers)
     with (
-        Pool(settings.workers, preload=preload(plan), cuda=settings.device != "cpu") as pool,
+        manner.engine.pool(settings.workers, plan, directory) as pool,
         console,
     ):
         for line in plan_lines(plan, directory):
@@ -229,20 +254,25 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str
             estimate = forecast(plan, pool, history)
         console.plan([] if estimate is None else [_time_line(estimate)])
         if arguments is not None:
+            spent = plain_number(history.spent)
             console.note(
-                f"resumed: {history.spent} trainings are done, {len(history.pending)} were cut off"
+                f"resumed: {spent} trainings are done, {len(history.pending)} were cut off"
             )
             console.resumed(history.rows(), history.counts)
         limit = max(TIME_LIMIT_S, HANGS * estimate.training_s) if estimate else TIME_LIMIT_S
-        search = Search(plan, records, pool, console, time_limit_s=limit)
+        search = Search(
+            plan,
+            records,
+            pool,
+            console,
+            time_limit_s=limit,
+            room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
+        )
         failure = None
         try:
             search.run()
-            if search.exhausted and search.history.spent < settings.budget:
-                console.note(
-                    f"the space has no network left: {search.history.spent} of "
-                    f"{settings.budget} trainings were possible"
-                )
+            for line in shortfall(search, settings):
+                console.note(line)
             Finish(
                 plan,
                 records,
@@ -250,6 +280,7 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str
                 note=console.note,
                 on_progress=lambda metrics: console.progress(-1, metrics),
                 time_limit_s=limit,
+                out_of_time=search.out_of_time,
             ).run()
         except WorkFailed as error:
             # What is done is shown all the same.
@@ -257,6 +288,18 @@ def _go_on(plan: Plan, records: Records, *, quiet: bool, arguments: Sequence[str
         console.finish(write_results(directory, plan, History(records.events)))
         if failure is not None:
             raise failure
+
+
+def shortfall(search: Search, settings: Settings) -> Iterator[str]:
+    """Say why fewer trainings were made than planned, where that is so."""
+    spent, budget = plain_number(search.history.spent), settings.budget
+    if search.out_of_time:
+        yield (
+            f"the time is over: {spent} of {budget} trainings were made; "
+            "'replk-search resume' with a longer --time goes on"
+        )
+    elif search.exhausted and spent < budget:
+        yield f"the space has no network left: {spent} of {budget} trainings were possible"
 
 
 def _time_line(estimate: Forecast) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluators.images import ImageData
 from evaluators.recipe import Recipe
-from runs import session
+from runs.engines import PRELOAD
 from runs.plan import Plan, Settings
 from runs.planning import plan_run
 from runs.workers import Job, Pool, PoolEvent, Started
@@ -118,7 +118,7 @@ class Meddled(Pool):
         at_start: Callable[[Started], None] = lambda _: None,
     ) -> None:
         """Start it; `change` sees each job before, `at_start` each child as it begins."""
-        super().__init__(workers, preload=session.PRELOAD)
+        super().__init__(workers, preload=PRELOAD)
         self.jobs: list[Job] = []
         self._change, self._at_start = change, at_start
 

@@ -26,7 +26,7 @@ def finished(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of six trials that kept all weights; copy it before you change it."""
     out = tmp_path_factory.mktemp("finished") / "run"
     plan, images = inputs.planned(budget=6)
-    session.begin(plan, images, out, quiet=True)
+    session.begin(plan, images, out, session.Manner(quiet=True))
     return out
 
 

@@ -287,7 +287,7 @@ def test_the_shapes_of_a_space_are_those_of_its_networks(inputs: Inputs) -> None
 
 def finished(inputs: Inputs, out: Path, cache: Path, **settings: Any) -> Path:
     plan, images = inputs.planned(**{"budget": 3, **settings})
-    session.begin(plan, images, out, quiet=True, cache=cache)
+    session.begin(plan, images, out, session.Manner(quiet=True, cache=cache))
     return out
 
 
@@ -298,7 +298,7 @@ def test_a_run_of_the_compiled_backend_goes_on_as_if_it_had_not_stopped(
 ) -> None:
     straight = finished(inputs, tmp_path / "straight", cache, backend="native", budget=4)
     out = finished(inputs, tmp_path / "run", cache, backend="native", budget=2)
-    session.resume(out, budget=4, workers=None, quiet=True, arguments=[], cache=tmp_path / "other")
+    session.resume(out, session.Manner(quiet=True, cache=tmp_path / "other"), budget=4)
     assert table(out).equals(table(straight))
     assert load_plan(out).facts["backends"]["rest"] == "native"
     assert list((tmp_path / "other").glob("native-*.so"))

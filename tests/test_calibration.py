@@ -24,6 +24,7 @@ from runs.calibration import (
     needs_model,
     worth_model,
 )
+from runs.engines import PRELOAD
 from runs.forecast import measurement_s
 from runs.history import History
 from runs.latencies import TRIAL_BUDGET_S
@@ -256,13 +257,13 @@ def test_the_forecast_knows_slow_networks(inputs: Inputs) -> None:
 @pytest.mark.slow
 def test_a_search_under_a_constraint_on_latency(inputs: Inputs, tmp_path: Path) -> None:
     free = planned(inputs)
-    with Pool(1, preload=session.PRELOAD) as pool:
+    with Pool(1, preload=PRELOAD) as pool:
         timed = calibrate(free, pool)
     limit = float(np.median([network["latency_predicted_ms"] for network in timed.networks]))
     plan, images = inputs.planned(
         text=f"{SPACE}constraints: {{latency_ms: {{max: {limit}}}}}\n", budget=6
     )
-    session.begin(plan, images, tmp_path / "run", quiet=True)
+    session.begin(plan, images, tmp_path / "run", session.Manner(quiet=True))
 
     kinds = [event["event"] for event in read_events(tmp_path / "run")]
     assert kinds[:3] == ["header", "reference", "calibration"]
@@ -277,7 +278,7 @@ def test_a_search_under_a_constraint_on_latency(inputs: Inputs, tmp_path: Path) 
         assert row["latency_predicted_ms"] == pytest.approx(predicted)
     assert "held-out error" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
-    session.resume(tmp_path / "run", budget=7, workers=None, quiet=True, arguments=[])
+    session.resume(tmp_path / "run", session.Manner(quiet=True), budget=7)
     rows = pd.read_csv(tmp_path / "run" / "trials.csv")
     assert len(rows) == 7
     assert rows["latency_predicted_ms"].max() <= limit

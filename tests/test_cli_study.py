@@ -50,7 +50,7 @@ def study(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that spent 12 trainings on two blocks and four on the search."""
     out = tmp_path_factory.mktemp("study") / "run"
     plan, images = inputs.planned(text=STUDY_SPACE, budget=12, evidence=8, workers=2)
-    session.begin(plan, images, out, quiet=True)
+    session.begin(plan, images, out, session.Manner(quiet=True))
     return out
 
 

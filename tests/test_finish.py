@@ -28,8 +28,7 @@ STEPS = ("remeasured", "tested", "finaltrained", "finished")
 
 
 def resumed(run: Path, **changes: Any) -> None:
-    given: dict[str, Any] = {"budget": None, "workers": None, "quiet": True, "arguments": []}
-    session.resume(run, **{**given, **changes})
+    session.resume(run, session.Manner(quiet=True), **changes)
 
 
 def cut_before(run: Path, event: str) -> None:

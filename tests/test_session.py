@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runs import session
+from runs import engines, session
 from runs.anchors import first_networks
 from runs.folders import run_directory
 from runs.forecast import TRIAL_S, forecast
@@ -25,6 +25,7 @@ from tests.micro import SPACE, Inputs, Meddled, kinds, without_images, write_dat
 
 pytest_plugins = ["tests.micro_fixtures"]
 
+QUIET = session.Manner(quiet=True)
 ROOT_READS_ALL = pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anything")
 
 
@@ -34,8 +35,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resumed(run: Path, **changes: Any) -> None:
-    given: dict[str, Any] = {"budget": None, "workers": None, "quiet": True, "arguments": []}
-    session.resume(run, **{**given, **changes})
+    session.resume(run, QUIET, **changes)
 
 
 # Where a run goes.
@@ -92,7 +92,7 @@ def test_a_name_that_the_disk_cannot_hold_is_refused(inputs: Inputs, tmp_path: P
     plan, images = inputs.planned()
     out = tmp_path / ("k" * 300)
     with pytest.raises(RunError, match=r"^.*: must be a directory .*File name too long"):
-        session.begin(plan, images, run_directory(out, "x"), quiet=True)
+        session.begin(plan, images, run_directory(out, "x"), QUIET)
 
 
 # What is refused before anything is written.
@@ -264,7 +264,7 @@ def test_ctrl_c_says_how_to_go_on_wherever_it_comes(
     plan, images = inputs.planned()
     monkeypatch.setattr(session, "forecast", interrupted)
     with pytest.raises(KeyboardInterrupt, match=rf"on disk; .*'replk-search resume {tmp_path}'"):
-        session.begin(plan, images, tmp_path, quiet=True)
+        session.begin(plan, images, tmp_path, QUIET)
     assert not (tmp_path / COPY_NAME).exists()
 
 
@@ -280,10 +280,10 @@ def test_a_run_that_fails_shows_what_it_has(
     def reads_nothing(job: Any) -> bool:
         return not hasattr(job.payload, "data") or job.key.kind == "timing"
 
-    monkeypatch.setattr(session, "Pool", broken)
+    monkeypatch.setattr(engines, "Pool", broken)
     plan, images = inputs.planned(budget=2)
     with pytest.raises(WorkFailed, match=r"2 of 2 trials failed"):
-        session.begin(plan, images, tmp_path / "run", quiet=True)
+        session.begin(plan, images, tmp_path / "run", QUIET)
     printed = capsys.readouterr().out
     assert "failed 2 times: error: search_space.errors.DataError: /nowhere/at/all" in printed
     assert "nothing to recommend" in printed
@@ -296,7 +296,7 @@ def test_a_space_of_one_network_ends_after_one_training(
 ) -> None:
     text = "stages:\n  - {depth: 1, width: 4, kernel: 3}\n"
     plan, images = inputs.planned(budget=5, text=text, workers=3)
-    session.begin(plan, images, tmp_path / "run", quiet=False)
+    session.begin(plan, images, tmp_path / "run", session.Manner())
     printed = capsys.readouterr().out
     assert "the space has no network left: 1 of 5 trainings were possible" in printed
     assert kinds(read_events(tmp_path / "run"))[-1] == "finished"
@@ -306,7 +306,7 @@ def test_a_space_of_one_network_ends_after_one_training(
 
 def test_a_rehearsal_plans_and_forecasts_and_writes_nothing(inputs: Inputs, tmp_path: Path) -> None:
     plan, _ = inputs.planned(budget=50, workers=2)
-    lines = list(session.rehearse(plan, tmp_path / "run"))
+    lines = list(session.rehearse(plan, tmp_path / "run", QUIET))
     assert [line.split()[0] for line in lines] == [
         *("space", "data", "training", "search", "kernels", "results", "time")
     ]
@@ -337,7 +337,7 @@ def test_a_search_begins_with_the_published_networks_that_its_plan_froze(
 ) -> None:
     plan, images = inputs.planned(budget=5, warm_start="published", workers=1)
     out = tmp_path / "run"
-    session.begin(plan, images, out, quiet=True)
+    session.begin(plan, images, out, QUIET)
     read = load_plan(out)
     frozen = read.facts["warm_start"]["networks"]
     resumed(out)
