@@ -17,9 +17,10 @@ from runs.engines import Engine, LocalEngine
 from runs.finish import Finish, is_finished
 from runs.folders import require_writable
 from runs.forecast import Forecast, forecast
-from runs.history import History, plain_number
+from runs.history import History, Trial, plain_number
 from runs.images import decoded
 from runs.jobs import TIME_LIMIT_S, Slots
+from runs.optuna_mirror import Mirror
 from runs.outputs import write_results
 from runs.plan import (
     Plan,
@@ -245,6 +246,7 @@ def _go_on(
     console = Console(settings.budget, quiet=manner.quiet, workers=settings.workers)
     with (
         manner.engine.pool(settings.workers, plan, directory) as pool,
+        _mirrored(manner, plan, directory, console.note) as told,
         console,
     ):
         for line in plan_lines(plan, directory):
@@ -267,7 +269,10 @@ def _go_on(
             console,
             time_limit_s=limit,
             room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
+            on_done=told,
         )
+        for trial in history.done:
+            told(trial)
         failure = None
         try:
             search.run()
@@ -288,6 +293,21 @@ def _go_on(
         console.finish(write_results(directory, plan, History(records.events)))
         if failure is not None:
             raise failure
+
+
+@contextlib.contextmanager
+def _mirrored(
+    manner: Manner, plan: Plan, directory: Path, note: Callable[[str], None]
+) -> Iterator[Callable[[Trial], None]]:
+    """Give what is told of finished trials, so that others can follow the run."""
+    if manner.optuna_storage is None:
+        yield lambda _: None
+        return
+    mirror = Mirror(manner.optuna_storage, plan, directory, warn=note)
+    try:
+        yield mirror.told
+    finally:
+        mirror.close()
 
 
 def shortfall(search: Search, settings: Settings) -> Iterator[str]:
