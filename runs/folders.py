@@ -20,6 +20,10 @@ from search_space.errors import RunError
 
 RESULTS = Path("results")
 """Where runs go that are given no --out."""
+RESULTS_VARIABLE = "REPLK_SEARCH_RESULTS"
+"""Environment variable that names another folder for them; relative to the user's home."""
+THROWN_AWAY = ("runtime_resources", "working_dir_files")
+"""Folders, one in the other, where Ray unpacks what a job was submitted with; it goes with it."""
 LONGEST_SLUG = 60
 """Letters of a space's name in the name of its directory."""
 
@@ -27,12 +31,19 @@ LONGEST_SLUG = 60
 def run_directory(out: Path | None, name: str) -> Path:
     """Give the directory of a new run or measurement: `out`, or results/<name>-<UTC time>.
 
+    The environment variable REPLK_SEARCH_RESULTS names another folder than results. A Ray job works
+    in a copy that is thrown away, so what is relative there lies in that folder too, which is
+    ~/replk-search/results on the node of the job where the variable is not set.
+
     Raises:
         RunError: something is there already.
     """
+    results = _results()
+    if out is not None and _thrown_away(Path.cwd()):
+        out = results / out
     if out is None:
         slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:LONGEST_SLUG].strip("-.") or "run"
-        base = RESULTS / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        base = results / f"{slug}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
         more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
         return next(path for path in itertools.chain([base], more) if not path.exists())
     try:
@@ -86,6 +97,18 @@ def write_files(directory: Path, contents: Mapping[str, str | bytes]) -> list[Pa
     for name, content in contents.items():
         write_atomic(directory / name, content)
     return [directory / name for name in contents]
+
+
+def _results() -> Path:
+    """Give the folder of runs that are given no --out."""
+    if named := os.environ.get(RESULTS_VARIABLE):
+        return Path.home() / Path(named).expanduser()
+    return Path.home() / "replk-search" / RESULTS if _thrown_away(Path.cwd()) else RESULTS
+
+
+def _thrown_away(folder: Path) -> bool:
+    """Say whether Ray made a folder for one job, or one above it."""
+    return any(pair == THROWN_AWAY for pair in itertools.pairwise(folder.parts))
 
 
 def _unusable(directory: Path, why: str | None) -> RunError:
