@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -61,22 +62,24 @@ class Augmenter:
             padded = F.pad(self._labels, (shift, shift, shift, shift), value=IGNORED)
             self._labels = padded.unfold(1, height, 1).unfold(2, width, 1)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Give images (B, C, H, W) and labels (B,) or masks (B, H, W), int64, without end.
 
         An incomplete batch is left out.
+
+        Args:
+            skip: batches that a training before had already; their draws are made, no image is
+                touched.
         """
-        count = len(self._labels)
+        epochs, skip = divmod(skip, len(self._labels) // self._batch_size)
+        for _ in range(epochs):
+            self._draws()
         while True:
-            # All draws are made on the CPU, so that an order does not depend on the device.
-            order_N = torch.randperm(count, generator=self._order)
-            offsets_2N = torch.randint(self._places, (2, count), generator=self._order)
-            mirrored_N = torch.rand(count, generator=self._order) < 0.5
-            draws = (
-                draw.to(self._device).split(self._batch_size)
-                for draw in (order_N, *offsets_2N, mirrored_N)
-            )
-            for chosen_B, down_B, across_B, mirrored_B in zip(*draws, strict=True):
+            drawn = (draw.to(self._device) for draw in self._draws())
+            draws = [torch.split(draw, self._batch_size) for draw in drawn]
+            batches = islice(zip(*draws, strict=True), skip, None)
+            skip = 0
+            for chosen_B, down_B, across_B, mirrored_B in batches:
                 if len(chosen_B) < self._batch_size:
                     break
                 pixels = self._windows[chosen_B, down_B, across_B]
@@ -89,3 +92,42 @@ class Augmenter:
                 if self._flip:
                     masks = torch.where(mirrored_B.view(-1, 1, 1), masks.flip(2), masks)
                 yield self._normalise(pixels), masks.long()
+
+    def _draws(self) -> tuple[Tensor, ...]:
+        """Draw an epoch: order, shifts down and across, and which are mirrored, (N,) each.
+
+        On the CPU, so that an order does not depend on the device.
+        """
+        count = len(self._labels)
+        order_N = torch.randperm(count, generator=self._order)
+        offsets_2N = torch.randint(self._places, (2, count), generator=self._order)
+        mirrored_N = torch.rand(count, generator=self._order) < 0.5
+        return order_N, *offsets_2N, mirrored_N
+
+
+def micro_batches(
+    images_BCHW: Tensor, labels: Tensor, most: int | None
+) -> list[tuple[Tensor, Tensor, float]]:
+    """Cut a batch into even parts of at most so many images, each with its weight in the mean loss.
+
+    The mean losses of the parts, times their weights, add up to that of the batch: a weight is a
+    part's share of the images, and of the pixels that count where the labels are masks; a part
+    without any is left out. Every part has at least two images, which batch norm needs, so that an
+    odd batch cut by 2 has one part of 3.
+
+    Args:
+        images_BCHW: the batch.
+        labels: (B,), or masks (B, H, W).
+        most: None leaves the batch whole.
+    """
+    images = len(labels)
+    parts = 1 if most is None else min(-(-images // most), images // 2)
+    if parts <= 1:
+        return [(images_BCHW, labels, 1.0)]
+    cut = list(zip(images_BCHW.tensor_split(parts), labels.tensor_split(parts), strict=True))
+    dense = labels.dim() > 1
+    counts = [int((some != IGNORED).sum()) if dense else len(some) for _, some in cut]
+    total = sum(counts)
+    weighted = [(*part, count / total) for part, count in zip(cut, counts, strict=True) if count]
+    # Where no pixel counts at all the loss is 0 / 0, as that of the whole batch.
+    return weighted or [(*cut[0], 1.0)]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators.batches import micro_batches
 from evaluators.scores import cross_entropy
 
 SparsityInit = Literal["snip", "erk", "uniform"]
@@ -46,6 +47,7 @@ def initial_densities(
     method: SparsityInit,
     images_BCHW: Tensor,
     labels: Tensor,
+    micro_batch: int | None = None,
 ) -> dict[str, float]:
     """Give the density of every maskable weight, so that the share `sparsity` of them all is zero.
 
@@ -57,9 +59,11 @@ def initial_densities(
         method: `snip` looks at the batch, the others at the shapes alone.
         images_BCHW: one training batch as the network reads it.
         labels: its classes.
+        micro_batch: see `snip_scores`.
     """
     if method == "snip":
-        return snip_densities(snip_scores(network, images_BCHW, labels), sparsity)
+        scores = snip_scores(network, images_BCHW, labels, micro_batch=micro_batch)
+        return snip_densities(scores, sparsity)
     shapes = {name: tuple(weight.shape) for name, weight in maskable_weights(network).items()}
     return SHAPE_RULES[method](shapes, sparsity)
 
@@ -120,16 +124,25 @@ def snip_densities(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, f
     return found
 
 
-def snip_scores(network: nn.Module, images_BCHW: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def snip_scores(
+    network: nn.Module, images_BCHW: Tensor, labels: Tensor, *, micro_batch: int | None = None
+) -> dict[str, Tensor]:
     """Give |w dL/dw| of every maskable weight, L the plain cross-entropy of one training batch.
 
     In the precision of the weights, and on a copy, so that no batch norm takes note of the batch.
+
+    Args:
+        network: left as it is.
+        images_BCHW: the batch.
+        labels: its classes, or masks.
+        micro_batch: most images of one backward pass; None takes the whole batch.
     """
     probe = copy.deepcopy(network).train()
-    loss = cross_entropy(probe(images_BCHW), labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    for some_BCHW, those, weight in micro_batches(images_BCHW, labels, micro_batch):
+        loss = cross_entropy(probe(some_BCHW), those)
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
     scores = {}
-    for name, weight in maskable_weights(probe).items():
-        gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        scores[name] = gradient.mul_(weight.detach()).abs_()
+    for name, parameter in maskable_weights(probe).items():
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        scores[name] = gradient.mul_(parameter.detach()).abs_()
     return scores

@@ -45,6 +45,7 @@ def evaluate(
     split: Literal["train", "val", "test"] = "val",
     *,
     device: torch.device | str = "cpu",
+    most_images: int | None = None,
 ) -> Scores:
     """Score a network on one split.
 
@@ -57,12 +58,14 @@ def evaluate(
         data: as the network reads it.
         split: of the data.
         device: where to evaluate.
+        most_images: of one forward pass, where memory is short; None takes as many as are fast.
     """
     device = torch.device(device)
     place(network, device).eval()
     part: Split = getattr(data, split)
     dense = part.labels.ndim > 1
-    batch_size = DENSE_EVALUATION_BATCH if dense else EVALUATION_BATCH
+    usual = DENSE_EVALUATION_BATCH if dense else EVALUATION_BATCH
+    batch_size = usual if most_images is None else min(usual, most_images)
     normalise = Normaliser(data, device)
     tallies: list[_Tally] = []
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class DynamicSparsity:
         weights = {n: w for n, w in maskable_weights(network).items() if n in densities}
         goes_on = _is_sparse(weights, densities)
         # Each weight with its mask, 1 where active, of the same type and memory layout.
-        self._masks: list[tuple[nn.Parameter, Tensor]] = []
+        self._masks: dict[str, tuple[nn.Parameter, Tensor]] = {}
         for name, parameter in weights.items():
             weight = parameter.detach()
             if goes_on:
@@ -103,7 +104,7 @@ class DynamicSparsity:
                 flat[self._chosen(len(flat), round(densities[name] * len(flat)))] = 1
                 mask = torch.empty_like(weight).copy_(flat.view(weight.shape))
             if not bool(mask.all()):
-                self._masks.append((parameter, mask))
+                self._masks[name] = parameter, mask
         self._apply()
 
     def step(self) -> None:
@@ -111,8 +112,28 @@ class DynamicSparsity:
         self._done += 1
         self._apply()
         if self._done < self._steps and self._due(self._done) > self._due(self._done - 1):
-            for parameter, mask in self._masks:
+            for parameter, mask in self._masks.values():
                 self._move(parameter.detach(), mask)
+
+    def state(self) -> dict[str, Any]:
+        """Give what `load` needs to go on after the last step: plain values and tensors."""
+        masks = {name: mask.bool().cpu() for name, (_, mask) in self._masks.items()}
+        return {"done": self._done, "draw": self._draw.get_state(), "masks": masks}
+
+    def load(self, network: nn.Module, state: Mapping[str, Any]) -> None:
+        """Go on where the masks of another `DynamicSparsity` were, over the same steps.
+
+        Args:
+            network: the one of these masks, with the weights of then.
+            state: as `state` gave it.
+        """
+        self._done = state["done"]
+        self._draw.set_state(state["draw"])
+        weights = maskable_weights(network)
+        self._masks = {
+            name: (weights[name], torch.empty_like(weights[name].detach()).copy_(mask))
+            for name, mask in state["masks"].items()
+        }
 
     @property
     def rate(self) -> float:
@@ -126,7 +147,7 @@ class DynamicSparsity:
         return step * (self._updates + 1) // self._steps
 
     def _apply(self) -> None:
-        for parameter, mask in self._masks:
+        for parameter, mask in self._masks.values():
             parameter.detach().mul_(mask)
 
     def _move(self, weight: Tensor, mask: Tensor) -> None:
@@ -150,39 +171,35 @@ class DynamicSparsity:
         return torch.randperm(among, generator=self._draw)[:count]
 
 
-def drawn_masks(
+def asked_densities(
     network: nn.Module,
     images_BCHW: Tensor,
     labels: Tensor,
     *,
     method: SparsityInit,
-    steps: int,
-    updates: int,
-    prune_rate: float,
-    seed: int,
-) -> DynamicSparsity:
-    """Draw the masks that the network's architecture asks for by its `weights_sparsity`.
+    micro_batch: int | None = None,
+) -> dict[str, float]:
+    """Give the densities that the network's architecture asks for by its `weights_sparsity`.
 
-    A network without one, or without an architecture, is dense: its masks do nothing.
+    None at all for a network without one, or without an architecture: it is dense.
 
     Args:
-        network: changed in place; on the device where it will be trained.
+        network: left as it is; on the device where it will be trained.
         images_BCHW: a training batch.
         labels: its classes, or masks.
         method: what decides how dense each weight is.
-        steps: see `DynamicSparsity`, as for the rest.
-        updates: see there.
-        prune_rate: see there.
-        seed: see there.
+        micro_batch: most images of one backward pass; None takes the whole batch.
     """
     sparsity = getattr(getattr(network, "architecture", None), "weights_sparsity", 0)
-    densities: dict[str, float] = {}
-    if sparsity:
-        densities = initial_densities(
-            network, sparsity, method=method, images_BCHW=images_BCHW, labels=labels
-        )
-    return DynamicSparsity(
-        network, densities, steps=steps, updates=updates, prune_rate=prune_rate, seed=seed
+    if not sparsity:
+        return {}
+    return initial_densities(
+        network,
+        sparsity,
+        method=method,
+        images_BCHW=images_BCHW,
+        labels=labels,
+        micro_batch=micro_batch,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
 
@@ -16,35 +16,47 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from builders.heads import DenseHead
 from builders.network import Network
-from evaluators.batches import Augmenter, Normaliser
+from evaluators.batches import Augmenter, Normaliser, micro_batches
 from evaluators.dense_loss import enlarged_cross_entropy
 from evaluators.device import fastest_kernels, place, precision
 from evaluators.flat import flattened
 from evaluators.images import ImageData
 from evaluators.recipe import Recipe
 from evaluators.scores import Scores, cross_entropy, evaluate
-from evaluators.sparsity import drawn_masks
+from evaluators.sparsity import DynamicSparsity, asked_densities
+from evaluators.states import Carried, Course, State, course_of, identity
+from search_space.errors import RunError
 
 # Shapes: B batch, H height, W width, C channels; uint8 pixels lie as BHWC, networks read BCHW.
 
 REPORTS_PER_EPOCH = 4
+FORWARD_IMAGES = 4
+"""Images of a forward pass alone for each of a backward pass, where memory is short.
+
+The one keeps a few maps at a time, the other those of every layer.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
     """What a training ended with."""
 
-    state: Literal["complete", "diverged"]
-    """`diverged`: the loss or the logits left the finite numbers at step `steps` (on CUDA, where
-    losses are read a few times an epoch, at one of the steps since the last reading)."""
+    state: Literal["complete", "stopped", "diverged"]
+    """`stopped`: at the step it was to. `diverged`: the loss or the logits left the finite numbers
+    at step `steps` (on CUDA, where losses are read a few times an epoch, at one of the steps since
+    the last reading)."""
     scores: Scores | None
     """On the validation split; None where diverged."""
     steps: int
-    """Optimiser steps made."""
+    """Optimiser steps made, those before it went on included."""
     seconds: float
-    """Wall time without the pauses in `between_steps`, evaluation included."""
+    """Wall time of this stretch alone, without the pauses in `between_steps`, evaluation included.
+    """
     curve: tuple[tuple[int, float], ...]
-    """(step, mean training loss since the last point), smoothed as it was trained."""
+    """(step, mean training loss since the last point), smoothed as it was trained, from the first
+    step of all on. One that stopped has a last point there, which one that went on has not."""
+    checkpoint: State | None = field(default=None, compare=False, repr=False)
+    """What `goes_on` takes, where stopped (see `evaluators.states`)."""
 
 
 def train_briefly(
@@ -57,6 +69,9 @@ def train_briefly(
     report: Callable[..., None] = lambda **_: None,
     between_steps: Callable[[], None] = lambda: None,
     merge: Callable[[nn.Module], nn.Module] | None = None,
+    until: int | None = None,
+    goes_on: State | None = None,
+    micro_batch: int | None = None,
 ) -> Training:
     """Train a network in place from the weights it holds, and evaluate it on the validation split.
 
@@ -67,6 +82,10 @@ def train_briefly(
     Where the network's architecture asks for `weights_sparsity`, that share of its weights is zero
     from before the first step to the end (see `evaluators.sparsity`); SNIP reads the first batch.
 
+    A training may stop on the way, be evaluated, and go on from its checkpoint, in another process
+    too: warm-up and cosine span the full length all the same, and the end has the bits of a
+    training in one go.
+
     Args:
         network: maps (B, C, H, W) to logits as `evaluate` reads them; moved to the device, channels
             last.
@@ -74,15 +93,30 @@ def train_briefly(
         recipe: how to train.
         seed: of the order, the augmentation and whatever the network draws itself (drop path).
         device: where to train.
-        report: called a few times an epoch with `step`, `total_steps`, `loss`, `images_per_s`, and
-            at the end of a complete training with `accuracy` and `val_loss` as well.
+        report: called a few times an epoch with `step`, `total_steps` (where it stops or ends),
+            `loss`, `images_per_s`, and once evaluated with `accuracy` and `val_loss` as well.
         between_steps: called before every step; may block, which is not counted in the time.
         merge: makes the inference network that is evaluated, which is faster; None evaluates the
             training form.
+        until: step, counted from the very first, at which it stops, with a checkpoint even where
+            that is the last one; None trains to the end.
+        goes_on: checkpoint of the same network, data, recipe and seed; its weights replace those
+            that the network holds.
+        micro_batch: most images of one backward pass, at least 2: their gradients add up to that of
+            the batch, which takes less memory. Batch norms then see the statistics of fewer images,
+            and drop path draws in another order, so the result is another one. Evaluations take
+            fewer images at a time too. None takes whole batches.
+
+    Raises:
+        RunError: `goes_on` is the state of another training, or a number is out of its range.
     """
     device = torch.device(device)
     place(network, device)
     total = recipe.steps(len(data.train))
+    last = total if until is None else until
+    of = identity(network, data, recipe, seed)
+    course = Course() if goes_on is None else course_of(goes_on, of, device)
+    _check(course.step, last, total, micro_batch)
     batch_size = min(recipe.batch_size, len(data.train))
     batches = Augmenter(
         data,
@@ -91,18 +125,22 @@ def train_briefly(
         flip=recipe.flip,
         order=torch.Generator().manual_seed(seed),
         device=device,
-    ).batches()
+    ).batches(skip=course.step)
     watch = _Watch()
-    curve: list[tuple[int, float]] = []
-    losses: list[Tensor] = []
+    reported = course.step
     every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
-    scores = None
+    checkpoint = scores = None
     with _own_randomness(seed, device), fastest_kernels(device):
-        first = next(batches)
-        masks = drawn_masks(
+        densities: dict[str, float] = {}
+        if goes_on is None:
+            first = next(batches)
+            densities = asked_densities(
+                network, *first, method=recipe.sparsity_init, micro_batch=micro_batch
+            )
+            batches = chain([first], batches)
+        masks = DynamicSparsity(
             network,
-            *first,
-            method=recipe.sparsity_init,
+            densities,
             steps=total,
             updates=recipe.mask_updates,
             prune_rate=recipe.prune_rate,
@@ -110,49 +148,53 @@ def train_briefly(
         )
         network.train()
         with _adamw(network, recipe, device) as optimiser:
-            for step, batch in zip(range(1, total + 1), chain([first], batches), strict=False):
+            carried = Carried(network=network, optimiser=optimiser, masks=masks, device=device)
+            if goes_on is not None:
+                carried.restore(goes_on)
+            for step, batch in zip(range(course.step + 1, last + 1), batches, strict=False):
                 with watch.paused():
                     between_steps()
                 for group in optimiser.param_groups:
                     group["lr"] = recipe.lr * _rate(step - 1, total, recipe.warmup)
-                losses.append(_step(network, optimiser, *batch, recipe.label_smoothing))
+                parts = micro_batches(*batch, micro_batch)
+                course.losses.append(_step(network, optimiser, parts, recipe.label_smoothing))
+                course.step = step
                 masks.step()
                 # A rest shorter than half an interval joins the last report.
                 due = step == total or (step % every == 0 and total - step > every // 2)
                 # Reading a loss makes a GPU wait, so there it is read only where it is reported.
-                if due or device.type != "cuda":
-                    finite = bool(torch.stack(losses).isfinite().all())
-                    if not finite:
-                        break
+                if (due or device.type != "cuda") and not course.finite:
+                    break
                 if due:
-                    curve.append((step, float(torch.stack(losses).mean())))
-                    speed = len(losses) * batch_size / watch.lap()
-                    losses.clear()
-                    report(step=step, total_steps=total, loss=curve[-1][1], images_per_s=speed)
+                    point = course.point()
+                    course.curve.append(point)
+                    course.losses.clear()
+                    speed = (step - reported) * batch_size / watch.lap()
+                    reported = step
+                    report(step=step, total_steps=last, loss=point[1], images_per_s=speed)
+            finite = course.finite
+            if finite and until is not None:
+                checkpoint = carried.captured(course, of)
         if finite:
-            recalibrate(
-                network,
-                data,
-                batches=recipe.recalibration_batches,
-                batch_size=batch_size,
-                device=device,
-            )
-            inference = merge(network) if merge else network
-            scores = _finite(evaluate(inference, data, device=device))
+            if course.losses:
+                course.curve.append(course.point())
+            scores = _scored(network, data, recipe, device, merge=merge, micro_batch=micro_batch)
     if scores is not None:
         report(
-            step=step,
-            total_steps=total,
-            loss=curve[-1][1],
+            step=course.step,
+            total_steps=last,
+            loss=course.curve[-1][1],
             accuracy=scores.accuracy,
             val_loss=scores.loss,
         )
+    ended: Literal["complete", "stopped"] = "complete" if until is None else "stopped"
     return Training(
-        state="diverged" if scores is None else "complete",
+        state="diverged" if scores is None else ended,
         scores=scores,
-        steps=step,
+        steps=course.step,
         seconds=watch.seconds,
-        curve=tuple(curve),
+        curve=tuple(course.curve),
+        checkpoint=None if scores is None else checkpoint,
     )
 
 
@@ -184,26 +226,61 @@ def recalibrate(
     network.eval()
 
 
-def _finite(scores: Scores) -> Scores | None:
-    """Give the scores where every cross-entropy is finite."""
+def _scored(
+    network: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    merge: Callable[[nn.Module], nn.Module] | None,
+    micro_batch: int | None,
+) -> Scores | None:
+    """Recalibrate and evaluate a network; None where a cross-entropy is not finite."""
+    most = min(recipe.batch_size, len(data.train))
+    images = recipe.recalibration_batches * most
+    if micro_batch is not None:
+        most = min(most, FORWARD_IMAGES * micro_batch)
+    recalibrate(network, data, batches=-(-images // most), batch_size=most, device=device)
+    scores = evaluate(
+        merge(network) if merge else network,
+        data,
+        device=device,
+        most_images=None if micro_batch is None else most,
+    )
     losses = [one.loss for one in (scores, scores.last) if one is not None]
     return scores if all(map(math.isfinite, losses)) else None
+
+
+def _check(begin: int, last: int, total: int, micro_batch: int | None) -> None:
+    if not begin <= last <= total or last < 1:
+        raise RunError(
+            f"until: must be a step from {max(1, begin)}, where the training is, to {total}, where "
+            f"it ends, got {last}; change it"
+        )
+    if micro_batch is not None and micro_batch < 2:
+        raise RunError(
+            f"micro_batch: must be at least 2, which batch norm needs, got {micro_batch}; change it"
+        )
 
 
 def _step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    images_BCHW: Tensor,
-    labels: Tensor,
+    parts: Sequence[tuple[Tensor, Tensor, float]],
     label_smoothing: float,
 ) -> Tensor:
-    """Make one optimiser step; give the loss before it."""
-    loss = _loss(network, images_BCHW, labels, label_smoothing)
+    """Make one optimiser step on the parts of a batch; give the loss before it."""
     # The gradients of the parameters are views: see `evaluators.flat`.
     optimiser.zero_grad(set_to_none=False)
-    loss.backward()  # type: ignore[no-untyped-call]
+    losses = []
+    for images_BCHW, labels, weight in parts:
+        loss = _loss(network, images_BCHW, labels, label_smoothing)
+        if len(parts) > 1:
+            loss = loss * weight
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
     optimiser.step()
-    return loss.detach()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
 def _loss(
@@ -212,11 +289,16 @@ def _loss(
     if isinstance(network, Network) and isinstance(network.head, DenseHead):
         with precision(images_BCHW.device):
             readings = network.head.readings(network.features(images_BCHW))
-        whole = [logits.float() for logits in readings]
+        whole = [_whole(logits) for logits in readings]
         return enlarged_cross_entropy(whole, labels, label_smoothing=label_smoothing)
     with precision(images_BCHW.device):
         logits = network(images_BCHW)
-    return cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    return cross_entropy(_whole(logits), labels, label_smoothing=label_smoothing)
+
+
+def _whole(logits: Tensor) -> Tensor:
+    """Give logits in at least float32."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class _Watch:

@@ -25,7 +25,7 @@ from evaluators.densities import (
 from evaluators.sparsity import (
     DynamicSparsity,
     SparseCost,
-    drawn_masks,
+    asked_densities,
     macs_by_weight,
     sparse_cost,
     trained_sparse_cost,
@@ -313,10 +313,9 @@ def test_merging_keeps_the_zeros_of_the_pointwise_layers() -> None:
 
 def test_a_network_without_an_architecture_is_dense() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
-    images, labels = batch()
-    drawn_masks(
-        network, images, labels, method="snip", steps=2, updates=1, prune_rate=0.3, seed=0
-    ).step()
+    densities = asked_densities(network, *batch(), method="snip")
+    assert densities == {}
+    DynamicSparsity(network, densities, steps=2, updates=1, prune_rate=0.3, seed=0).step()
     assert all(not bool(found.any()) for found in zeros(network).values())
 
 
