@@ -31,7 +31,7 @@ ONLY_IN = {
     "onnxruntime": {"evaluators/onnx_session.py"},
     "platformdirs": {"runs/backends.py"},
     "plotly": set(),
-    "ray": {"runs/ray_backend.py"},
+    "ray": {f"runs/ray_{name}.py" for name in ("engine", "node", "pool", "tuner")},
     "sklearn": {"evaluators/baseline.py"},
     "timm": {"builders/timm_registry.py"},
     "torchmetrics": {"evaluators/scores.py"},
