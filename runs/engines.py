@@ -15,6 +15,7 @@ from typing import Protocol
 
 import torch
 
+from runs.devices import sharing
 from runs.jobs import MEMORY_SHARE, Room, Slots, memory_limit
 from runs.plan import Plan, default_workers, resolved_device
 from runs.workers import Pool
@@ -95,7 +96,11 @@ class LocalEngine:
             return Room(host_bytes=host)
         index = int(device.partition(":")[2] or 0)
         total = torch.cuda.get_device_properties(index).total_memory
-        return Room(host_bytes=host, gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total))
+        return Room(
+            host_bytes=host,
+            gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total),
+            gpus=torch.cuda.device_count(),
+        )
 
     def pool(self, workers: int, plan: Plan, directory: Path) -> Pool:  # noqa: ARG002
         """Start a pool of children."""
@@ -108,12 +113,6 @@ class LocalEngine:
 def preload(plan: Plan) -> tuple[str, ...]:
     """Name the modules that the children of a run start with."""
     return PRELOAD_DENSE if plan.settings.task == "segmentation" else PRELOAD
-
-
-def sharing(gpus_per_trial: float) -> int:
-    """Give the number of trainings that share a GPU."""
-    # 1 / 0.1 is 10 in floats too, but 1 / 0.3 must be 3, so a hair is added before rounding down.
-    return max(1, int(1 / gpus_per_trial + 1e-9))
 
 
 @contextlib.contextmanager

@@ -122,6 +122,8 @@ class Room:
     """Main memory, beyond the libraries."""
     gpu_bytes: int | None = None
     """Of its GPU; None on a CPU."""
+    gpus: int = 0
+    """GPUs among which the driver chooses; 0 where something else gives each training its own."""
 
     @property
     def network_bytes(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from evaluators.data import describe, load_data, matched
 from evaluators.images import ImageData, Task
@@ -18,6 +19,7 @@ from runs.anchors import anchors, published_start
 from runs.backends import backends_text
 from runs.blocks import METRICS
 from runs.console import plain
+from runs.devices import sharing_text
 from runs.evidence_facts import study_text
 from runs.images import DataSource, lasting
 from runs.measures import measure_with
@@ -136,12 +138,31 @@ def plan_lines(plan: Plan, directory: Path) -> list[str]:
         f"search    {plural(settings.budget, 'training')}"
         + ("" if settings.study_alone else f" by {settings.sampler}")
         + f", objectives {', '.join(settings.objectives)}, seed {settings.seed}",
+        *_wrapped("rungs", rungs_text(settings)),
+        *_wrapped("share", _sharing(settings)),
         *_wrapped("study", study_text(plan.facts, plan.settings)),
         *_wrapped("first", warm_start_text({"settings": asdict(plan.settings), **plan.facts})),
         *_wrapped("latency", prediction_text(plan.facts)),
         *_wrapped("kernels", backends_text(plan.facts)),
         f"results   {directory}",
     ]
+
+
+def rungs_text(settings: Settings) -> str:
+    """Say how trainings are cut short; empty where they are not."""
+    if settings.fidelity == "full":
+        return ""
+    factor = settings.halving_factor
+    return (
+        f"trained to 1/{factor**2} of the length first; one in {factor} goes on to 1/{factor}, "
+        f"and one in {factor} of those to the end"
+    )
+
+
+def _sharing(settings: Settings) -> str:
+    return sharing_text(
+        settings.device, torch.cuda.device_count(), settings.workers, settings.gpus_per_trial
+    )
 
 
 def _wrapped(word: str, text: str) -> list[str]:

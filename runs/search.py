@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from runs.anchors import first_networks
 from runs.attempts import (
     STARTS,
@@ -25,6 +23,7 @@ from runs.attempts import (
     too_large,
 )
 from runs.blocks import chance_level
+from runs.devices import DeviceShares
 from runs.history import History, Trial, row_of
 from runs.jobs import (
     TIME_LIMIT_S,
@@ -147,7 +146,7 @@ class Search:
         self._measuring: tuple[int, ...] = ()
         self._one_by_one: deque[int] = deque()
         self._measured_again: set[int] = set()
-        self._devices: dict[int, str] = {}
+        self._devices = DeviceShares(plan.settings.device, self.room.gpus)
 
     @property
     def directory(self) -> Path:
@@ -263,7 +262,7 @@ class Search:
                 self.plan,
                 trial,
                 directory=self.directory,
-                device=self._device(trial.number),
+                device=self._devices.take(trial.number),
                 images=images,
                 time_limit_s=self.time_limit_s,
                 memory_bytes=self.room.host_bytes,
@@ -295,15 +294,6 @@ class Search:
             )
         )
 
-    def _device(self, number: int) -> str:
-        """Give a training its device: the GPU that the fewest running ones have."""
-        if self.plan.settings.device != "cuda":
-            return self.plan.settings.device
-        taken = Counter(self._devices[n] for n in self._training if n in self._devices)
-        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        self._devices[number] = min(devices, key=lambda device: taken[device])
-        return self._devices[number]
-
     # Taking in.
 
     def _finished(self, event: Finished) -> None:
@@ -319,6 +309,7 @@ class Search:
                 f"{sentence}, then continue with 'replk-search resume {self.directory}'"
             )
         del self._training[trial.number]
+        self._devices.give_back(trial.number)
         if event.outcome != "ok":
             self._try_again(trial, event)
             return
