@@ -233,15 +233,15 @@ def _go_on(
     """Search, bring the run to its end, write its results; `arguments` are those of a resume."""
     settings, directory = plan.settings, records.directory
     history = History(records.events)
-    told = plan.facts if arguments is None else environment(list(arguments))
-    told = {key: told[key] for key in ("command", "started", "versions", "platform", "git_commit")}
+    facts = plan.facts if arguments is None else environment(list(arguments))
+    kept = ("command", "started", "versions", "platform", "git_commit")
     records.append(
         "session",
         budget=settings.budget,
         time_s=settings.time_s,
         workers=settings.workers,
         engine=manner.engine.name,
-        **told,
+        **{key: facts[key] for key in kept},
     )
     console = Console(settings.budget, quiet=manner.quiet, workers=settings.workers)
     with (
