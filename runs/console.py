@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,11 +19,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from runs.console_ranking import OUTSIDE, ranking_table
 from runs.guideline_table import console_table
+from runs.history import SPENDING
 from runs.method_text import disturbed_text
 from runs.noise_text import champion_lines, noise_lines, standing_text
-from runs.ranking import block_text, kernels_text
-from runs.wording import flag, main_score, missing, plural, score_text, scores_of, share
+from runs.pace import Pace
+from runs.ranking import kernels_text
+from runs.rung_table import console_table as rung_table
+from runs.wording import (
+    amount,
+    length_text,
+    main_score,
+    missing,
+    plural,
+    score_text,
+    scores_of,
+    share,
+)
 from search_space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -35,34 +47,8 @@ RANKED_SHOWN = 15
 """Rows of the ranking at the end."""
 PLAIN_WIDTH = 160
 """Columns where there is no terminal."""
-LEFT = ("id", "kernels", "widths", "structure", "block")
-"""Columns of words in a table of networks."""
-
-KNOWN_BY = {
-    "mIoU": "miou",
-    "estimate": "estimate",
-    "95 %": "estimate_low",
-    "ranks": "rank_low",
-    "tied": "tied",
-    "P best": "p_best",
-    "P front": "p_front",
-    "gain": "predicted_gain",
-}
-"""Columns that a table shows where the run has what they are read from."""
-ESTIMATED_OMITS = ("val loss", "widths", "MMACs")
-"""What gives way to the estimates, and in a narrow terminal the next one too."""
-ESTIMATED_NARROW_OMITS = ("structure", "P front")
-ESTIMATED_WIDE = 155
-"""Columns from which a terminal shows every column of a table with estimates."""
-OUTSIDE = "*"
-"""Marks a network that the space cannot draw, as twins of equal MACs are."""
-NARROW_OMITS = (
-    *("val loss", "MMACs", "widths", "S1..S4"),
-    *("95 %", "ranks", "tied", "P best", "gain"),
-)
-"""What a narrower terminal leaves to the files."""
-WIDE = 130
-"""Columns from which a terminal shows every column of a table."""
+REFUSED = ("stopped", "duplicate", "rejected", "failed", "infeasible", "diverged")
+"""What became of proposals that did not come to a complete training."""
 FAILED_SHOWN = 3
 """Reasons of failed trials at the end."""
 
@@ -101,13 +87,15 @@ class Console:
         if not self.terminal.is_terminal:
             # A file or a pipe has no width of its own; a table must not be cut there.
             self.terminal = _Terminal(file=self.terminal.file, highlight=False, width=PLAIN_WIDTH)
-        self.finished = 0
-        self.before = 0
+        self.finished = 0.0
+        """Trainings that are done; one that was stopped is a part of one."""
         self.tally: Counter[str] = Counter()
         self.best: dict[str, Any] | None = None
+        self._lengths: dict[int, float] = {}
+        """Where the finished trials ended, which the next ones go on from."""
         self._running: dict[int, tuple[str, dict[str, Any]]] = {}
+        self._pace = Pace(workers)
         self._last: deque[dict[str, Any]] = deque(maxlen=LAST_SHOWN)
-        self._begin = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -132,10 +120,9 @@ class Console:
         self._end_live()
 
     def plan(self, lines: Sequence[str]) -> None:
-        """Show what will be done, and start the clock of the time left."""
+        """Show what will be done."""
         for line in lines:
             self._say(line)
-        self._begin = time.monotonic()
 
     def note(self, text: str) -> None:
         """Show one line."""
@@ -145,12 +132,12 @@ class Console:
         """Take in what earlier sessions did; the time left is reckoned from this session alone."""
         for row in rows:
             self._count(row)
-        self.before = self.finished
         self.counts(counts)
 
     def trial_started(self, number: int, text: str) -> None:
         """A training begins."""
         self._running[number] = (text, {})
+        self._pace.begin(number)
 
     def progress(self, number: int, metrics: dict[str, Any]) -> None:
         """A training reports; a number that was not started is the final training."""
@@ -161,9 +148,9 @@ class Console:
         """A trial has its result."""
         self._running.pop(row["trial"], None)
         self._last.append(row)
-        self._count(row)
+        self._pace.end(row["trial"], self._count(row))
         if self._live is None:
-            at = f"{self.finished:>{len(str(self.total))}}/{self.total}"
+            at = f"{amount(self.finished):>{len(str(self.total))}}/{self.total}"
             self._say(f"{at}  {row_text(row)}  {self._left()}".rstrip())
 
     def counts(self, counts: Counter[str]) -> None:
@@ -175,27 +162,36 @@ class Console:
         self._end_live()
         facts, frame, front = results.facts, results.frame, results.front
         width = self.terminal.width
-        shown = min(RANKED_SHOWN, len(frame))
+        whole = frame[frame["state"] != "stopped"]
+        shown = whole.head(RANKED_SHOWN)
         self.terminal.print(
-            _ranking(frame.head(shown), f"\nranking, first {shown} of {len(frame)}", width=width)
+            ranking_table(shown, f"\nranking, first {len(shown)} of {len(whole)}", width=width)
         )
         self.terminal.print(
-            _ranking(front, f"\nfront, {plural(len(front), 'network')}", width=width)
+            ranking_table(front, f"\nfront, {plural(len(front), 'network')}", width=width)
         )
         files = [f"  {path}" for path in results.paths if Path(path).parent.name != "architectures"]
-        table = console_table(facts, width)
-        if table is not None:
-            self.terminal.print(table)
+        for table in (rung_table(facts), console_table(facts, width)):
+            if table is not None:
+                self.terminal.print(table)
         for line in ("", *closing_lines(facts, frame), *files):
             self.terminal.print(Text(line), soft_wrap=True)
 
-    def _count(self, row: dict[str, Any]) -> None:
-        if row["state"] in ("complete", "diverged"):
-            self.finished += 1
-        if not missing(row.get("accuracy")) and (
+    def _count(self, row: dict[str, Any]) -> float:
+        """Take in a finished trial; gives the part of a training that it was."""
+        if row["state"] not in SPENDING:
+            return 0.0
+        length = float(row.get("length") or 1.0)
+        share_ = length - self._lengths.get(row.get("continues"), 0.0)
+        self._lengths[row["trial"]] = length
+        # Ninths in floats: three of them are a third.
+        self.finished = round(self.finished + share_, 9)
+        # Scores of lower rungs are lower, and say nothing beside one of full length.
+        if row["state"] == "complete" and (
             self.best is None or main_score(row)[1] > main_score(self.best)[1]
         ):
             self.best = row
+        return share_
 
     def _say(self, text: str) -> None:
         if not self.quiet:
@@ -208,22 +204,15 @@ class Console:
 
     def _left(self) -> str:
         """Say how long the trainings that are left will take, by the pace of this session."""
-        done = self.finished - self.before
-        if not done or self.finished >= self.total:
-            return ""
-        seconds = (time.monotonic() - self._begin) / done * (self.total - self.finished)
-        return f"{duration(seconds)} left"
+        seconds = self._pace.left(self.total - self.finished)
+        return "" if seconds is None else f"{duration(seconds)} left"
 
     def _table(self) -> Group:
         head = Table.grid(padding=(0, 2))
-        refused = "  ".join(
-            f"{self.tally[key]} {key}"
-            for key in ("duplicate", "rejected", "failed", "diverged")
-            if self.tally[key]
-        )
+        refused = "  ".join(f"{self.tally[key]} {key}" for key in REFUSED if self.tally[key])
         head.add_row(
             ProgressBar(total=self.total, completed=self.finished, width=30),
-            Text(f"{self.finished}/{self.total}"),
+            Text(f"{amount(self.finished)}/{self.total}"),
             Text(self._left()),
             Text(f"best {_score(self.best)}" if self.best else ""),
             Text(refused, style="dim"),
@@ -240,8 +229,8 @@ class Console:
 def row_text(row: dict[str, Any]) -> str:
     """Write a finished trial on one line."""
     start = f"{row['trial']:>4}  {row['id']}  "
-    if row["state"] == "failed":
-        return f"{start}failed: {str(row.get('error')).splitlines()[0]}"
+    if row["state"] in ("failed", "infeasible"):
+        return f"{start}{row['state']}: {str(row.get('error')).splitlines()[0]}"
     kernels = kernels_text(Architecture.from_json(row["architecture"]).stages)
     score = (
         "diverged          "
@@ -252,7 +241,8 @@ def row_text(row: dict[str, Any]) -> str:
         f"{row['latency_ms']:7.3f} ms  {row['macs'] / 1e6:7.2f} MMACs  {row['params'] / 1e3:6.1f} k"
     )
     disturbed = "  latency disturbed" if row.get("latency_disturbed") else ""
-    return f"{start}{score}  {costs}  {kernels}{disturbed}"
+    at = "" if missing(row.get("rung")) else f"at {length_text(row['length']):>4}  "
+    return f"{start}{at}{score}  {costs}  {kernels}{disturbed}"
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -264,15 +254,20 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
     """Say what the run came to, a sentence a line."""
     counts = facts["counts"]
     refused = [
-        f"{counts.get(key, 0)} {key}" for key in ("duplicate", "rejected", "failed", "diverged")
+        f"{counts.get(key, 0)} {key}"
+        for key in REFUSED
+        if counts.get(key) or key not in ("stopped", "infeasible")
     ]
-    spent, distinct = facts["spent"], facts["distinct"]
+    spent, distinct = amount(facts["spent"]), facts["distinct"]
     lines = [f"{spent} trainings of {distinct} distinct networks; {', '.join(refused)}."]
+    lost = frame[frame["state"].isin(["failed", "infeasible"])]
     reasons = Counter(
-        str(error).splitlines()[0] for error in frame.loc[frame["state"] == "failed", "error"]
+        (str(state), str(error).splitlines()[0])
+        for state, error in zip(lost["state"], lost["error"], strict=True)
     )
     lines += [
-        f"  failed {times} times: {reason}" for reason, times in reasons.most_common(FAILED_SHOWN)
+        f"  {state} {times} times: {reason}"
+        for (state, reason), times in reasons.most_common(FAILED_SHOWN)
     ]
     if disturbed := disturbed_text(frame):
         lines.append(disturbed)
@@ -309,70 +304,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _ranking(frame: pd.DataFrame, title: str, *, width: int) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    columns: dict[str, Callable[[Any], Any]] = {
-        "rank": lambda row: _text(row["rank"], "d"),
-        "id": lambda row: row["id"],
-        "mIoU": lambda row: _text(row["miou"], ".1%"),
-        "accuracy": lambda row: _text(row["accuracy"], ".1%"),
-        "val loss": lambda row: _text(row["val_loss"], ".3f"),
-        "estimate": lambda row: _text(row["estimate"], ".1%"),
-        "95 %": lambda row: _ends(row, "estimate", ".1%"),
-        "ranks": lambda row: _ends(row, "rank", "d"),
-        "tied": lambda row: flag(row["tied"]),
-        "P best": lambda row: _text(row["p_best"], ".0%"),
-        "P front": lambda row: _text(row["p_front"], ".0%"),
-        "test": lambda row: _text(main_score(scores_of(row, "test_"))[1], ".1%"),
-        "latency ms": lambda row: _text(row["latency_ms"], ".3f"),
-        "MMACs": lambda row: _text(row["macs"] / 1e6, ".2f"),
-        "k params": lambda row: _text(row["params"] / 1e3, ".1f"),
-        "kernels": lambda row: row["kernels"],
-        "widths": lambda row: row["widths"],
-        "structure": lambda row: row["structures"],
-        "S1..S4": lambda row: " ".join(_text(row[f"s{i}"], ".1f") for i in range(1, 5)),
-        "gain": lambda row: _text(100 * row["predicted_gain"], "+.2f"),
-    }
-    if len(frame[["block", "weights_sparsity"]].drop_duplicates()) > 1:
-        columns["block"] = lambda row: block_text(row["block"], row["weights_sparsity"])
-    known = {name for name, column in KNOWN_BY.items() if _known(frame, column)}
-    omitted, wide = KNOWN_BY.keys() - known, width >= WIDE
-    if "mIoU" in known:
-        omitted.add("accuracy")
-    if "estimate" in known:
-        wide = width >= ESTIMATED_WIDE
-        omitted |= {*ESTIMATED_OMITS, *(() if wide else ESTIMATED_NARROW_OMITS)}
-    if not wide:
-        omitted |= {*NARROW_OMITS}
-    columns = {name: cell for name, cell in columns.items() if name not in omitted}
-    for name in columns:
-        table.add_column(
-            name,
-            justify="left" if name in LEFT else "right",
-            no_wrap=True,
-        )
-    for _, row in frame.iterrows():
-        cells = [str(cell(row)) for cell in columns.values()]
-        if row["state"] != "complete":
-            cells[2] = str(row["state"])
-        if flag(row.get("outside_space")) == "yes":
-            cells[1] += OUTSIDE
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
-
-
-def _known(frame: pd.DataFrame, column: str) -> bool:
-    return column in frame and bool(frame[column].notna().any())
-
-
-def _ends(row: Any, name: str, form: str) -> str:
-    low, high = (_text(row[f"{name}_{end}"], form) for end in ("low", "high"))
-    return low if low == high else f"{low}\u2013{high}"
-
-
-def _text(value: Any, form: str) -> str:
-    if pd.isna(value):
-        return "-"
-    return format(int(value) if form == "d" else float(value), form)

@@ -282,7 +282,8 @@ def _sparse_facts(name: str, network: Architecture, classes: int) -> dict[str, A
         recipe = load_plan(directory).recipe
         for trial in History(read_events(directory)).trials.values():
             trained = trial.result.get("params_nonzero"), trial.result.get("macs_nonzero")
-            if trial.id == trial_id and trial.architecture == network and None not in trained:
+            same = trial.id == trial_id and trial.architecture == network
+            if same and trial.counts and None not in trained:
                 return {
                     "params_nonzero": trained[0],
                     "macs_nonzero": trained[1],

@@ -10,7 +10,17 @@ import pandas as pd
 
 from runs.backends import backends_text
 from runs.prediction import prediction_text
-from runs.wording import DENSE, Facts, is_dense, milliseconds, missing, plain, plural, share
+from runs.ranking import measured
+from runs.wording import (
+    DENSE,
+    Facts,
+    is_dense,
+    milliseconds,
+    missing,
+    plain,
+    plural,
+    share,
+)
 from search_space.architecture import Architecture
 
 CLASSES_SHOWN = 20
@@ -49,25 +59,25 @@ BACKENDS = {
 """What runs a network while its latency is measured, in words."""
 
 
-def disturbance_text(measured: Facts) -> str:
+def disturbance_text(latency: Facts) -> str:
     """Say what speaks for a disturbance in a measurement: the facts of `Latency` that do.
 
     Args:
-        measured: `descheduled`, `foreign` and `drift` of a latency.
+        latency: `descheduled`, `foreign` and `drift` of a latency.
     """
     phrases = [
-        f"the core was taken away in {share(measured['descheduled'])} of the rounds",
-        f"the reference's time changed by {abs(measured['drift']):.0%}",
+        f"the core was taken away in {share(latency['descheduled'])} of the rounds",
+        f"the reference's time changed by {abs(latency['drift']):.0%}",
     ]
-    if measured["foreign"] is not None:
-        phrases.insert(1, f"others used {measured['foreign']:.0%} of the CPUs")
+    if latency["foreign"] is not None:
+        phrases.insert(1, f"others used {latency['foreign']:.0%} of the CPUs")
     return ", ".join(phrases)
 
 
 def disturbed_text(frame: pd.DataFrame) -> str:
     """Say how far the latencies can be trusted; empty where nothing speaks against them."""
     said = []
-    if number := int(frame["latency_disturbed"].sum()):
+    if number := int(measured(frame)["latency_disturbed"].sum()):
         said.append(
             f"{plural(number, 'latency was', 'latencies were')} measured while something else kept "
             "the machine busy, also when repeated (latency_disturbed in trials.csv)."
@@ -213,10 +223,22 @@ def _search_text(facts: Facts) -> str:
         "objectives": ", ".join(settings.get("objectives") or ()),
         "budget": facts.get("budget") or settings.get("budget"),
         "of it": _shares_text(settings),
+        "fidelity": halving_text(settings),
         "workers": settings.get("workers"),
         "seed": settings.get("seed"),
     }
     return "; ".join(f"{word} {value}" for word, value in parts.items() if value not in (None, ""))
+
+
+def halving_text(settings: Facts) -> str:
+    """Say how long networks of the search are trained; empty where all are in full length."""
+    if settings.get("fidelity", "full") == "full":
+        return ""
+    factor = settings["halving_factor"]
+    return (
+        f"halving, to 1/{factor**2}, 1/{factor} and all of the length, one in {factor} goes on "
+        "from where it stopped"
+    )
 
 
 def _shares_text(settings: Facts) -> str:
@@ -317,7 +339,8 @@ def fidelity_text(facts: Facts, frame: pd.DataFrame) -> str:
         seen = round(recipe["epochs"] * data["train"])
         size = f" of {'x'.join(map(str, data['size']))} pixels" if data.get("size") else ""
         length = plural(recipe["epochs"], "epoch")
-        said.append(f"Every score is after {length}: {seen:,} images seen{size}.")
+        which = "ranked score" if facts.get("rungs") else "score"
+        said.append(f"Every {which} is after {length}: {seen:,} images seen{size}.")
     texts = frame.loc[frame["state"] == "complete", "architecture"].dropna().unique()
     networks = [Architecture.from_json(text) for text in texts]
     if networks:

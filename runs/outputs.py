@@ -10,17 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from runs import figures, guideline_figure
+from runs import figures, guideline_figure, rung_figure, rung_table
 from runs.blocks import METRICS, chance_level
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
-from runs.history import History, plain_number
+from runs.history import SPENDING, History, plain_number
 from runs.measures import model_of
 from runs.plan import Plan
 from runs.prediction import prediction_check
 from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.report import page
+from runs.rung_facts import rung_facts
 from runs.standings import noise_facts, ranked, recommended
 from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
@@ -41,7 +42,7 @@ class Results:
 
 
 def write_results(directory: Path, plan: Plan, history: History) -> Results:
-    """Write trials.csv, front.csv, architectures/, figures/front.png and report.html.
+    """Write trials.csv, front.csv, architectures/, figures and report.html.
 
     Raises:
         RunError: a file cannot be written; the one before it is unchanged.
@@ -63,6 +64,10 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
         paths.append(directory / "figures" / "guidelines.png")
         with _writing(paths[-1]):
             guideline_figure.guidelines(facts, paths[-1])
+    if rung_table.drawable(facts):
+        paths.append(directory / "figures" / "rungs.png")
+        with _writing(paths[-1]):
+            rung_figure.rungs(frame, paths[-1])
     paths.append(directory / "report.html")
     write_atomic(paths[-1], page(facts, frame, best, objectives))
     return Results(frame=frame, front=best, facts=facts, paths=paths)
@@ -85,8 +90,9 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         else None,
         "budget": history.sessions[-1]["budget"] if history.sessions else plan.settings.budget,
         "spent": plain_number(history.spent),
-        "distinct": len({trial.id for trial in history.done if trial.counts}),
+        "distinct": len({trial.id for trial in history.done if trial.state in SPENDING}),
         "counts": dict(history.counts),
+        "rungs": rung_facts(plan, history),
         "rejected": dict(history.rejected),
         "exhausted": "exhausted" in history.final,
         "hypervolume": hypervolume(frame, objectives, reference),

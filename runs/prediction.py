@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evaluators.latency_model import LatencyModel, rank_correlation, relative_error
+from runs.ranking import measured
 from search_space.acceptance import LATENCY
 
 PREDICTED = "latency_predicted_ms"
@@ -31,15 +32,15 @@ def prediction_check(model: LatencyModel | None, frame: pd.DataFrame) -> dict[st
     """
     if model is None or PREDICTED not in frame:
         return None
-    both = frame[["id", PREDICTED, LATENCY]].dropna()
+    both = measured(frame)[["id", PREDICTED, LATENCY]].dropna()
     if len(both) < 2:
         return None
-    predicted, measured = (both[name].to_numpy(dtype=float) for name in (PREDICTED, LATENCY))
-    far = np.abs(predicted / measured - 1) > FAR_OFF * model.error
+    predicted, clocked = (both[name].to_numpy(dtype=float) for name in (PREDICTED, LATENCY))
+    far = np.abs(predicted / clocked - 1) > FAR_OFF * model.error
     return {
         "trials": len(both),
-        "error": relative_error(predicted, measured),
-        "spearman": rank_correlation(predicted, measured),
+        "error": relative_error(predicted, clocked),
+        "spearman": rank_correlation(predicted, clocked),
         "far_off": list(dict.fromkeys(both["id"][far])),
     }
 

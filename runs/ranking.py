@@ -29,6 +29,7 @@ MORE_COLUMNS = (
     "separable",
     *("miou", "accuracy_last", "val_loss_last", "miou_last", "test_miou"),
     *("repeat", "study_block", "outside_space"),
+    *("rung", "length", "continues"),
     *("estimate", "estimate_low", "estimate_high", "rank_low", "rank_high", "tied"),
     *("p_best", "p_front", "predicted_gain", "predicted_gain_low", "predicted_gain_high"),
     *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
@@ -40,12 +41,13 @@ _TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "w
 _TEXT |= {"block", "stem", "structures"}
 _WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
 _WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
-_WHOLE |= {"repeat", "study_block", "rank_low", "rank_high"}
+_WHOLE |= {"repeat", "study_block", "rung", "continues", "rank_low", "rank_high"}
 _FLAGS = {"on_front", "separable", "latency_disturbed", "outside_space", "tied"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
 RANKED_STATES = ("complete", "diverged")
+"""States of trials that have a place; one that was stopped at a lower rung has none."""
 CHEAPER = ("latency_ms", "macs", "params")
 """What decides between networks of equal score, first to last."""
 
@@ -158,6 +160,17 @@ def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     names = dict.fromkeys([*COLUMNS, *MORE_COLUMNS, *(key for row in full for key in row)])
     frame = pd.DataFrame({name: [row.get(name) for row in full] for name in names}, dtype=object)
     return frame.astype({name: _dtype(name) for name in COLUMNS + MORE_COLUMNS})
+
+
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give the trials whose latency is known, without those that another one continues.
+
+    That one took its latency over, which would count it twice.
+    """
+    found = frame[frame["latency_ms"].notna()]
+    if "continues" not in found:
+        return found
+    return found[~found["trial"].isin(found["continues"].dropna())]
 
 
 def rank(

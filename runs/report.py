@@ -33,8 +33,12 @@ from runs.method_text import (
 from runs.noise_text import champion_lines, noise_lines, standing_text
 from runs.ranking import Objective
 from runs.report_tables import FRONT_COLUMNS, RANKING_COLUMNS, network_table
+from runs.rung_figure import rungs_svg
+from runs.rung_table import drawable as rungs_drawable
+from runs.rung_table import section as rung_section
 from runs.wording import (
     Facts,
+    amount,
     fixed,
     is_dense,
     main_score,
@@ -94,6 +98,8 @@ def page(
         compliance=compliance_lines(facts),
         noise=noise_lines(facts),
         champion=champion_lines(facts),
+        rungs=rung_section(facts),
+        rung_figures=_rung_figures(facts, frame),
         front=network_table(
             front, FRONT_COLUMNS, facts, numbers=range(1, len(front) + 1), run=frame
         ),
@@ -138,8 +144,9 @@ def _name(objective: Objective) -> str:
 def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
     """Give the three sentences that a reader in a hurry needs."""
     done = (
-        f"This rests on {plural(facts.get('spent') or 0, 'training')} of "
-        f"{plural(facts.get('distinct') or 0, 'distinct network')}{_time(facts, frame)}."
+        f"This rests on {_spent(facts)} of "
+        f"{plural(facts.get('distinct') or 0, 'distinct network')}{_whole(facts)}"
+        f"{_time(facts, frame)}."
     )
     complete = frame[frame["state"] == "complete"]
     found = complete[complete["id"].isin([facts.get("recommended")])]
@@ -153,6 +160,18 @@ def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
         f"{standing_text(facts, row, right_after=SHORT)}."
     )
     return [first, _final_sentence(facts), done]
+
+
+def _spent(facts: Facts) -> str:
+    spent = facts.get("spent") or 0
+    return f"{amount(spent)} {'training' if spent == 1 else 'trainings'}"
+
+
+def _whole(facts: Facts) -> str:
+    """Say how many networks came to the end of the rungs; empty where there are none."""
+    if not facts.get("rungs"):
+        return ""
+    return f", {facts['rungs']['rows'][-1]['trained']:,} of which went through all rungs"
 
 
 def _final_sentence(facts: Facts) -> str:
@@ -203,6 +222,13 @@ def _guideline_figures(facts: Facts) -> list[dict[str, str]]:
     if not drawable(facts):
         return []
     return _pictures(lambda theme, *, narrow: guideline_svg(facts, theme=theme, narrow=narrow))
+
+
+def _rung_figures(facts: Facts, frame: pd.DataFrame) -> list[dict[str, str]]:
+    """Give the learning curves likewise; none in a run without halving."""
+    if not rungs_drawable(facts):
+        return []
+    return _pictures(lambda theme, *, narrow: rungs_svg(frame, theme=theme, narrow=narrow))
 
 
 class Drawing(Protocol):
@@ -276,15 +302,16 @@ def _tally(facts: Facts) -> list[tuple[str, str]]:
     lines = {
         "complete": "trained to the end",
         "diverged": "diverged: the loss left the finite numbers; ranked last, and counted",
+        "stopped": "ended at a lower rung; those of them that went on did so as another trial",
         "failed": "failed, and not counted",
         "duplicate": "proposed again though it was known; not trained twice",
         "rejected": "rejected by a constraint before training",
-        "infeasible": "infeasible",
+        "infeasible": "infeasible: did not fit into the memory, and not counted",
     }
     shown = [
         (f"{counts.get(key, 0):,}", text)
         for key, text in lines.items()
-        if key != "infeasible" or counts.get(key)
+        if key not in ("infeasible", "stopped") or counts.get(key)
     ]
     if facts.get("exhausted"):
         shown.append(
@@ -295,7 +322,7 @@ def _tally(facts: Facts) -> list[tuple[str, str]]:
 
 def _failures(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """Give the reasons of the failed trials, most frequent first."""
-    errors = frame.loc[frame["state"] == "failed", "error"]
+    errors = frame.loc[frame["state"].isin(["failed", "infeasible"]), "error"]
     reasons = Counter(_first_line(error) for error in errors)
     return reasons.most_common(REASONS_SHOWN)
 

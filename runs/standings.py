@@ -212,7 +212,9 @@ def gains(plan: Plan, history: History, frame: pd.DataFrame) -> pd.DataFrame:
     if not slopes:
         return pd.DataFrame({name: pd.Series(dtype=float) for name in GAIN})
     scores = frame.set_index("trial")[list(SCORES)].astype(float)
+    # Each network once: one that went from rung to rung has a trial at each.
     networks = scores[(frame["repeat"].fillna(0) == 0).to_numpy()]
+    networks = networks.groupby(frame.set_index("trial")["id"]).first()
     scores = (scores - networks.mean()).fillna(0.0)
     gain = pd.Series(0.0, index=scores.index)
     variance = gain.copy()

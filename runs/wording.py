@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import pandas as pd
@@ -73,6 +74,16 @@ def quantity(value: float, objective: Objective) -> str:
     # Its label may end in the unit already, as in "parameters of the merged network".
     unit = "" if objective.unit in objective.label else f" {objective.unit}"
     return f"{fixed(value, 0)}{unit}"
+
+
+def amount(number: float) -> str:
+    """Write a number of trainings, with a digit after the point where it is not whole."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
+
+
+def length_text(length: float) -> str:
+    """Write a share of the full length as a fraction, 1/9; all of it as 1."""
+    return str(Fraction(length).limit_denominator(1000))
 
 
 def plural(number: float, noun: str, nouns: str | None = None) -> str:

@@ -17,6 +17,7 @@ from rich.console import Console as Terminal
 
 from runs.console import Console, closing_lines, duration, row_text
 from runs.outputs import Results
+from runs.pace import Pace
 from runs.ranking import front, objectives_named
 from tests.made_evidence import champion, dense, noise, with_standing
 from tests.made_runs import NAMES, facts_of, failed, frame_of, rows
@@ -117,13 +118,57 @@ def test_the_time_left_follows_the_pace_of_this_session_alone(
     made = rows(7)
     with screen.console as console:
         console.plan([])
+        clock[0] += 1000
         console.resumed(made[:5], Counter(complete=5))
+        console.trial_started(5, "")
         clock[0] += 120
         console.trial_done(made[5])
+        console.trial_started(6, "")
+        console.trial_started(7, "")
         clock[0] += 120
         console.trial_done(made[6])
-    # Trainings of 120 s: four are left after the first, three after the second.
-    assert [line.split("  ")[-1] for line in screen.lines] == ["8 min left", "6 min left"]
+    # Trainings of 120 s, two at a time: four are left after the first, then three, one of which is
+    # at its end.
+    assert [line.split("  ")[-1] for line in screen.lines] == ["4 min left", "2 min left"]
+
+
+def test_the_time_left_of_halving_is_that_of_its_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    screen = Screen(total=3)
+    short = {"rung": 0, "length": 1 / 9, "state": "stopped"}
+    made = rows(4, t0=short, t1=short, t2=short, t3={"rung": 1, "length": 1 / 3, "continues": 1})
+    with screen.console as console:
+        for row, seconds in zip(made, (45, 45, 45, 90), strict=True):
+            console.trial_started(row["trial"], "")
+            clock[0] += seconds
+            console.trial_done(row | {"state": "stopped"})
+    # A ninth takes 45 s, so a training 405 s; two are at a time.
+    assert [line.split()[0] for line in screen.lines] == ["0.1/3", "0.2/3", "0.3/3", "0.6/3"]
+    assert [line.split("  ")[-1] for line in screen.lines] == [
+        "10 min left",
+        "9 min left",
+        "9 min left",
+        "8 min left",
+    ]
+    assert "at  1/3  " in screen.lines[-1]
+    # Nothing is best before a network was trained in full length.
+    assert screen.console.best is None
+
+
+def test_no_worker_is_reckoned_with_that_has_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    pace = Pace(8)
+    assert pace.left(4) is None
+    for number in range(2):
+        pace.begin(number)
+    clock[0] += 60
+    pace.end(0, 1.0)
+    assert pace.left(2) == pytest.approx(30)  # 120 s of work, 60 of them done, two at a time
+    clock[0] += 600
+    assert pace.left(1) == 0
+    assert pace.left(0) is None
 
 
 def test_the_last_trial_has_no_time_left() -> None:
