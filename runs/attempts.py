@@ -7,6 +7,7 @@ fit this machine, and is infeasible. Everything else is final at once: it would 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ STARTS = 4
 
 One network may take a machine down; somebody who kills a run three times must lose none.
 """
+SCORES = ("accuracy", "val_loss", "miou")
+"""How the results begin that a diverged training does not have."""
 LOST = ("failed", "infeasible")
 """States of trials that brought nothing and eat no budget."""
 
@@ -66,6 +69,18 @@ def is_alone(history: History, trial: Trial) -> bool:
     """Whether a trial ran out of memory before, and is tried again with nothing beside it."""
     known = history.retried.get(trial.number)
     return known is not None and known["outcome"] == "memory"
+
+
+def told_diverged(trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a training came to, as diverged where a number of it is not finite.
+
+    It should have said so itself; a record takes no such number, and no ranking either.
+    """
+    lost = {k for k, v in trained.items() if isinstance(v, float) and not math.isfinite(v)}
+    if not lost:
+        return dict(trained)
+    lost |= {key for key in trained if key.startswith(SCORES)}
+    return {**trained, **dict.fromkeys(lost), "state": "diverged"}
 
 
 def another_try(

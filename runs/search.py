@@ -20,6 +20,7 @@ from runs.attempts import (
     images_at_once,
     is_alone,
     require_hope,
+    told_diverged,
     too_large,
 )
 from runs.blocks import chance_level
@@ -313,12 +314,13 @@ class Search:
         if event.outcome != "ok":
             self._try_again(trial, event)
             return
-        self.time.training += event.value["train_seconds"]
+        trained = told_diverged(event.value)
+        self.time.training += trained["train_seconds"]
         if trial.continues is None:
-            self._trained[trial.number] = event.value
+            self._trained[trial.number] = trained
             return
         before = self.history.trials[trial.continues].result
-        self._complete(trial, event.value, {k: before[k] for k in LATENCY if k in before})
+        self._complete(trial, trained, {k: before[k] for k in LATENCY if k in before})
         (self.directory / checkpoint_name(trial.continues)).unlink(missing_ok=True)
 
     def _try_again(self, trial: Trial, event: Finished) -> None:
