@@ -190,4 +190,4 @@ def assert_nothing_left(home: Path) -> None:
     while left_behind(home) and time.monotonic() < until:
         time.sleep(0.02)
     assert left_behind(home) == []
-    assert [path.name for path in home.iterdir()] == []
+    assert [path.name for path in home.glob("replk-search-*")] == []
