@@ -1,8 +1,8 @@
 """Networks for a search: those of the warm start first, then Optuna's, never a network twice.
 
-The study lives in memory and holds only finished trials, in the order they finished; every proposal
-is drawn by a fresh sampler seeded from the run's seed and the trial's number. A resumed run, whose
-study is rebuilt from the record, therefore proposes what the killed one would have.
+Every proposal is drawn by a fresh sampler, seeded from the run's seed and the trial's number, in a
+fresh study in memory that holds what the sampler is shown of the finished trials. A resumed run
+therefore proposes what the killed one would have.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from runs.anchors import Chooser, Measure, anchors, broken, random_draw
-from runs.history import History, Trial
+from runs.history import SPENDING, History, Trial
+from runs.past import Past, Shown
 from runs.ranking import Objective
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -105,12 +108,10 @@ class Proposer:
         self.census = Census(space)
         # Its notes about studies in memory would go through the live table.
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = [
-            StudyDirection.MAXIMIZE if objective.direction == "max" else StudyDirection.MINIMIZE
-            for objective in objectives
-        ]
-        self.study = optuna.create_study(directions=directions, sampler=RandomSampler(seed=0))
         self.told = 0
+        """Finished trials that were looked at."""
+        self._pasts: dict[Fraction, Past] = {}
+        """What a sampler is shown of trainings of one length; scores of others do not compare."""
 
     def propose_first(self, history: History) -> Proposal | None:
         """Give the next network of the warm start, or None after the last."""
@@ -129,7 +130,8 @@ class Proposer:
 
     def propose(self, number: int, history: History) -> Proposal | None:
         """Give the sampler's network of trial `number`, or None when nothing is left to train."""
-        self._tell(history.done)
+        self._tell(history)
+        past = self.past()
         tried, duplicates, rejected = history.tried, 0, Counter[str]()
 
         def refuse(architecture: Architecture) -> bool:
@@ -153,9 +155,8 @@ class Proposer:
 
         if len(tried) < self.census.size:
             for attempt in range(SAMPLER_TRIES):
-                trial = self._ask(zlib.crc32(f"{self.seed}:{number}:{attempt}".encode()))
+                trial = self._ask(past, zlib.crc32(f"{self.seed}:{number}:{attempt}".encode()))
                 architecture = self.space.suggest(trial)
-                self.study.tell(trial, state=TrialState.FAIL)
                 if not refuse(architecture):
                     return proposal(architecture, trial)
             rng = np.random.default_rng((self.seed, number))
@@ -172,27 +173,56 @@ class Proposer:
         """Name the first constraint that a network breaks."""
         return broken(self.space, architecture, self.measure)
 
-    def _ask(self, seed: int) -> optuna.Trial:
+    def past(self) -> list[FrozenTrial]:
+        """Give what a sampler is shown: the trainings of the greatest length that enough have."""
+        lengths = sorted(self._pasts, reverse=True)
+        enough = (length for length in lengths if self._pasts[length].count >= START_UP)
+        length = next(enough, lengths[0] if lengths else None)
+        return [] if length is None else self._pasts[length].shown()
+
+    def _ask(self, past: list[FrozenTrial], seed: int) -> optuna.Trial:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self.study.sampler = self.make_sampler(seed)
-        return self.study.ask()
+            sampler = self.make_sampler(seed)
+        directions = [
+            StudyDirection.MAXIMIZE if objective.direction == "max" else StudyDirection.MINIMIZE
+            for objective in self.objectives
+        ]
+        study = optuna.create_study(storage=Shown(past), sampler=sampler, directions=directions)
+        return study.ask()
 
-    def _tell(self, done: Sequence[Trial]) -> None:
-        """Add the trials that finished since the last proposal to the study."""
-        for trial in done[self.told :]:
+    def _tell(self, history: History) -> None:
+        """Take in the trials that finished since the last proposal."""
+        for trial in history.done[self.told :]:
             self.told += 1
-            if trial.counts and trial.asked["params"]:
-                distributions = trial.asked["distributions"].items()
-                self.study.add_trial(
-                    optuna.create_trial(
-                        params=trial.asked["params"],
-                        distributions={
-                            name: json_to_distribution(text) for name, text in distributions
-                        },
-                        values=[self._value(objective, trial) for objective in self.objectives],
-                    )
-                )
+            first = trial
+            while first.continues is not None:
+                first = history.trials[first.continues]
+            if trial.state in SPENDING and first.asked["params"]:
+                if trial.length not in self._pasts:
+                    signs = tuple(-1 if o.direction == "max" else 1 for o in self.objectives)
+                    self._pasts[trial.length] = Past(signs, seed=self.seed)
+                self._pasts[trial.length].add(self._frozen(trial, first))
+
+    def _frozen(self, trial: Trial, first: Trial) -> FrozenTrial:
+        """Give a finished trial as Optuna has it; `first` is the one its network began with."""
+        distributions = first.asked["distributions"].items()
+        return FrozenTrial(
+            # The trial that is asked for is number 0 of its study.
+            number=self.told,
+            trial_id=self.told,
+            state=TrialState.COMPLETE,
+            value=None,
+            values=[self._value(objective, trial) for objective in self.objectives],
+            params=first.asked["params"],
+            distributions={name: _distribution(text) for name, text in distributions},
+            datetime_start=None,
+            datetime_complete=None,
+            user_attrs={},
+            # All belong to the generation that the next one descends from: NSGA-II takes the best.
+            system_attrs={"NSGAIISampler:generation": 0},
+            intermediate_values={},
+        )
 
     def _value(self, objective: Objective, trial: Trial) -> float:
         """Give an objective's value; a diverged training stands at chance level."""
@@ -201,3 +231,7 @@ class Proposer:
             value = self.chance.get(objective.column, value)
         assert value is not None, f"trial {trial.number} has no {objective.column}"
         return float(value)
+
+
+_distribution = lru_cache(maxsize=None)(json_to_distribution)
+"""Distributions by their text; a space has a few hundred, which many trials share."""

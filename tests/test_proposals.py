@@ -138,7 +138,7 @@ def test_no_network_is_proposed_twice(sampler: str) -> None:
     assert history.counts["complete"] == 60
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_proposer_rebuilt_from_the_events_proposes_the_same(sampler: str) -> None:
     _, straight = searched(micro(), 40, sampler=sampler)
     _, restarted = searched(micro(), 40, sampler=sampler, restart_every=7)
@@ -194,11 +194,7 @@ def test_a_diverged_training_counts_at_chance_level() -> None:
             event["accuracy"] = None
     source = proposer(space)
     assert source.propose(8, History(events)) is not None
-    assert 0.25 in [
-        trial.values[0]
-        for trial in source.study.trials
-        if trial.state.is_finished() and trial.values
-    ]
+    assert 0.25 in [trial.values[0] for trial in source.past()]
 
 
 def test_failed_trials_are_not_told_to_the_sampler() -> None:
@@ -207,4 +203,4 @@ def test_failed_trials_are_not_told_to_the_sampler() -> None:
     events[-1].update(state="failed", error="crash")
     source = proposer(space)
     source.propose(8, History(events))
-    assert sum(trial.values is not None for trial in source.study.trials) == 7
+    assert len(source.past()) == 7
