@@ -16,7 +16,8 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runs.engines import preload, sharing
+from runs.devices import sharing
+from runs.engines import preload
 from runs.jobs import MEMORY_SHARE, Room
 from runs.plan import Plan
 from runs.ray_pool import RayPool
@@ -118,8 +119,8 @@ class RayEngine:
             run=directory,
             preload=preload(plan),
             resources={"CPU": 1} if device == "cpu" else {"CPU": 1, "GPU": part},
-            measuring=lambda: self._measuring(device),
-            beside={"num_cpus": 0, "scheduling_strategy": _only_on(self._here())},
+            measuring=lambda: self.measuring(device),
+            beside=self.beside,
             **more,
         )
 
@@ -129,6 +130,11 @@ class RayEngine:
             self._connected = False
             with _own_signals():
                 ray.shutdown()
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """Options that put an actor on the driver's node."""
+        return {"num_cpus": 0, "scheduling_strategy": _only_on(self._here())}
 
     def _here(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
@@ -142,8 +148,11 @@ class RayEngine:
     def _slots(self, device: str, part: float) -> int:
         return sum(_slots_of(node, device, part) for node in self._alive(fresh=False))
 
-    def _measuring(self, device: str) -> dict[str, Any]:
-        """Choose the node that measures: the driver's, where it has what the trainings use."""
+    def measuring(self, device: str) -> dict[str, Any]:
+        """Give options that put an actor on the node that measures.
+
+        The driver's node, where it has what the trainings use.
+        """
         kind = "CPU" if device == "cpu" else "GPU"
         found = [n["NodeID"] for n in self._alive() if n["Resources"].get(kind, 0) >= 1]
         here = self._here()

@@ -111,7 +111,7 @@ class Training(tune.Trainable):
         self._begun, self._told_at = True, float("-inf")
         self._crew = self._crew or self._outfit.crew_here()
         desk = ray.get_actor(self._outfit.desk)
-        content: bytes | None = ray.get(desk.take.remote(self._job))
+        content: Any = ray.get(desk.take.remote(self._job))
         if content is None:
             raise RuntimeError(f"job {self._job} was taken by another worker")
         ended = self._crew.begin(pickle.loads(content), fetch_from(desk))

@@ -88,7 +88,7 @@ class RayPool:
             crew=crew,
         )
         self._desk: Any = ray.remote(Desk).options(name=outfit.desk, **beside).remote()
-        self._stack.callback(ray.kill, self._desk)
+        self._stack.callback(lambda: ray.kill(self._desk))
         self._exchange = Exchange(size)
         self._experiment = Experiment(
             self._exchange,
