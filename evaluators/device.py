@@ -6,8 +6,11 @@ import contextlib
 import ctypes
 import gc
 import logging
-from collections.abc import Iterator
+import resource
+import sys
+from collections.abc import Callable, Iterator
 
+import psutil
 import torch
 from torch import nn
 
@@ -40,6 +43,37 @@ def fastest_kernels(device: torch.device) -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(benchmark=True):
         yield
+
+
+def limit_memory(device: torch.device, share: float) -> None:
+    """Let this process take that part of a GPU's memory and no more; elsewhere nothing happens."""
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def peak_memory(device: torch.device) -> Callable[[], int]:
+    """Begin to watch memory; what is given tells the most bytes taken since.
+
+    On a GPU those of torch's tensors. Elsewhere those of the whole process, as the system counts
+    them, without pages of files (libraries, mapped images), which Linux alone tells apart: made for
+    a process that does one thing and ends, it also counts what was taken and given back before.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return lambda: torch.cuda.max_memory_allocated(device)
+    process = psutil.Process()
+    unit = 1 if sys.platform == "darwin" else 1024
+
+    def of_files() -> int:
+        return getattr(process.memory_info(), "shared", 0)
+
+    begin = process.memory_info().rss - of_files()
+
+    def peak() -> int:
+        most = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return max(0, most - of_files() - begin)
+
+    return peak
 
 
 @contextlib.contextmanager

@@ -75,11 +75,11 @@ def course_of(state: State, of: Mapping[str, Any], device: torch.device) -> Cour
         RunError: it is no state of this training.
     """
     if state.get("format") != FORMAT:
-        raise _other(f"one of format {state.get('format')!r}, not {FORMAT}")
+        raise _other(state, f"one of format {state.get('format')!r}, not {FORMAT}")
     known = state["of"]
     differing = [name for name in of if known.get(name) != of[name]]
     if differing:
-        raise _other(f"one with another {', '.join(differing)}")
+        raise _other(state, f"one with another {', '.join(differing)}")
     return Course(
         step=state["step"],
         curve=[(step, loss) for step, loss in state["curve"]],
@@ -132,7 +132,7 @@ class Carried:
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:
-            raise _other("one of a network with other weights") from error
+            raise _other(state, "one of a network with other weights") from error
         self.optimiser.load_state_dict(state["optimiser"])
         self.masks.load(self.network, state["masks"])
         torch.set_rng_state(state["random"]["cpu"])
@@ -148,22 +148,24 @@ def to_bytes(state: State) -> bytes:
 
 
 def load(path: Path) -> State:
-    """Read a state from a file; nothing in it is run.
+    """Read a state from a file, which is named in it as `where`; nothing in the file is run.
 
     Raises:
         FileNotFoundError: it is gone.
         RunError: it is something else, or damaged.
     """
+    where = {"where": str(path)}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     # torch raises whatever its unpickler met.
     except Exception as error:
-        raise _other(f"a file that cannot be read ({_first_line(error)})") from error
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise _other(where, f"a file that cannot be read ({why})") from error
     if not isinstance(state, dict):
-        raise _other(f"a {type(state).__name__}")
-    return state
+        raise _other(where, f"a {type(state).__name__}")
+    return state | where
 
 
 def stop_step(total: int, length: Fraction) -> int:
@@ -171,12 +173,8 @@ def stop_step(total: int, length: Fraction) -> int:
     return max(1, math.floor(length * total + Fraction(1, 2)))
 
 
-def _other(got: str) -> RunError:
+def _other(state: State, got: str) -> RunError:
     return RunError(
-        f"checkpoint: must be the state of this very training, got {got}; delete it, and the "
-        f"training begins anew with the same result"
+        f"{state.get('where', 'checkpoint')}: must be the state of this very training, got {got}; "
+        f"delete it, and the training begins anew with the same result"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

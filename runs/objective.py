@@ -7,7 +7,6 @@ network's accuracy does not depend on the worker or the order.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import hashlib
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from builders import build_network, inference_network, merge_network
 from builders.backends import AUTO, BackendName, Backends, SumShape
-from evaluators.device import tune_allocator
+from evaluators.device import limit_memory, peak_memory, tune_allocator
 from evaluators.images import ImageData, Split
 from evaluators.latency import prepared, time_passes
 from evaluators.passes import Backend
@@ -34,11 +32,12 @@ from evaluators.probe import probe
 from evaluators.recipe import Recipe
 from evaluators.scores import Scores, evaluate
 from evaluators.sparsity import trained_sparse_cost
+from evaluators.states import stop_step
 from evaluators.training import train_briefly
+from runs.checkpoints import read_state, save_state, save_weights
 from runs.images import DataSource
 from runs.locks import QuietLock
 from search_space.architecture import Architecture
-from search_space.errors import RunError
 
 Progress = Callable[..., None]
 
@@ -139,24 +138,29 @@ def training_seed(seed: int, architecture_id: str, repeat: int = 0) -> int:
 
 
 def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
-    """Train one network and save its weights.
+    """Train one network, or on, and save its weights, or below full length its state.
 
     Returns:
-        `state`, `accuracy`, `val_loss`, `steps`, `train_seconds`, `seconds`, `merge_error`; in
-        segmentation `miou`, and of the reading of the last map `accuracy_last`, `val_loss_last` and
-        `miou_last`; of a sparse network that is complete `params_nonzero` and `macs_nonzero` of the
-        training form.
+        `state`, `accuracy`, `val_loss`, `merge_error`; `steps` from the very first, and the `curve`
+        over them; `train_seconds` and `seconds` of this job alone, and `peak_bytes`, the most
+        memory that it took (see `peak_memory`); in segmentation `miou`, and of the reading of the
+        last map `accuracy_last`, `val_loss_last` and `miou_last`; of a sparse network that did not
+        diverge `params_nonzero` and `macs_nonzero` of the training form.
 
     Raises:
         ArithmeticError: the merged network is not equal to the trained one.
+        RunError: a file cannot be written, or the state to go on from is that of another training.
     """
     begin = time.monotonic()
     _settle()
+    device = torch.device(job.device)
+    limit_memory(device, job.gpu_share)
+    peak = peak_memory(device)
     lock = QuietLock(job.quiet)
     # Held from the first image to the last weight: all of it would disturb a measurement.
     with lock.shared():
         found = _train(job, progress, between_steps=lambda: void(lock.yield_to_measurement()))
-    return found | {"seconds": round(time.monotonic() - begin, 3)}
+    return found | {"seconds": round(time.monotonic() - begin, 3), "peak_bytes": peak()}
 
 
 def _train(
@@ -167,6 +171,7 @@ def _train(
     network = build_network(job.architecture, data.num_classes, backends=job.backends)
     if job.start is not None:
         network.load_state_dict(load_file(Path(job.run) / job.start))
+    until = None if job.length == 1 else stop_step(job.recipe.steps(len(data.train)), job.length)
     trained = train_briefly(
         network,
         data,
@@ -176,10 +181,13 @@ def _train(
         report=progress,
         between_steps=between_steps,
         merge=merge_network,
+        until=until,
+        goes_on=None if job.goes_on is None else read_state(Path(job.run) / job.goes_on),
+        micro_batch=job.micro_batch,
     )
     merge_error = None
     counted = {}
-    if trained.state == "complete":
+    if trained.state != "diverged":
         merge_error = merge_difference(network.cpu(), _two_images(data))
         if not merge_error <= MERGE_TOLERANCE:
             raise ArithmeticError(
@@ -188,8 +196,10 @@ def _train(
         if job.architecture.weights_sparsity:
             sparse = trained_sparse_cost(network, data.num_classes)
             counted = {"params_nonzero": sparse.params_nonzero, "macs_nonzero": sparse.macs_nonzero}
-        if job.weights is not None:
+        if trained.state == "complete" and job.weights is not None:
             save_weights(network, Path(job.run) / job.weights)
+        if trained.checkpoint is not None and job.checkpoint is not None:
+            save_state(trained.checkpoint, Path(job.run) / job.checkpoint)
     return {
         "state": trained.state,
         **_scored(trained.scores, dense=data.task == "segmentation"),
@@ -262,8 +272,12 @@ def score_networks(job: ScoreJob, _progress: Progress) -> list[dict[str, float]]
     return scored
 
 
-def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
-    """Forecast the seconds of a whole training of each network from a few timed steps."""
+def time_trainings(job: TimingJob, _progress: Progress) -> list[tuple[float, float]]:
+    """Forecast the seconds of a whole training of each network from a few timed steps.
+
+    Returns:
+        For each network what is in proportion to the length, and what comes once.
+    """
     _settle()
     data = job.data.load()
     images = len(data.val)
@@ -297,9 +311,9 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[float]:
         evaluate(merge_network(network), data, device=job.device)
         evaluation = time.perf_counter() - begin
         # Recalibration is forward passes alone: a third of a step each.
-        passes = steps - short.steps + job.recipe.recalibration_batches / 3
+        passes = job.recipe.recalibration_batches / 3 - short.steps
         rest = evaluation * (images / len(val) - 1)
-        seconds.append(short.seconds + step * passes + rest)
+        seconds.append((step * steps, short.seconds + step * passes + rest))
     return seconds
 
 
@@ -326,23 +340,6 @@ def merge_difference(network: nn.Module, images: Tensor) -> float:
         expected = exact(images.double())
         merged = merge_network(exact)(images.double())
     return float((merged - expected).abs().max() / expected.abs().max())
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights of a training form; the file is there whole or not at all.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    draft = path.with_suffix(".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, draft)
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise RunError(f"{path}: could not be written, {error}; make room on the disk") from error
 
 
 def _settle() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from builders import build_network, inference_network, merge_network
+from evaluators.device import peak_memory
 from evaluators.images import IGNORED, ImageData, Split
 from evaluators.onnx_session import exported, forward_pass
 from evaluators.recipe import Recipe
 from evaluators.training import train_briefly
+from runs.jobs import JobKey, single
 from runs.objective import (
     ScoreJob,
     TimingJob,
@@ -24,7 +28,9 @@ from runs.objective import (
     time_trainings,
     train_network,
 )
+from runs.workers import Job, Pool
 from search_space.architecture import Architecture, Stage, Stem
+from search_space.errors import RunError
 from tests.random_architectures import randomise
 
 RECIPE = Recipe(epochs=6, batch_size=16, lr=1e-2, warmup=0.2)
@@ -66,6 +72,10 @@ DATA = ImageData(
     classes=("dark", "grey", "bright"),
     sha256="",
 )
+
+
+def silent(**_: Any) -> None:
+    """Report to nobody."""
 
 
 class Source:
@@ -113,7 +123,7 @@ def test_both_readings_learn_and_the_same_seed_gives_the_same() -> None:
 def test_a_trial_has_the_numbers_of_both_readings(
     tmp_path: Path, architecture: Architecture
 ) -> None:
-    trained = train_network(train_job(tmp_path, architecture), lambda **_: None)
+    trained = train_network(train_job(tmp_path, architecture), silent)
     assert trained["state"] == "complete"
     assert trained["merge_error"] < 1e-12
     for name in ("accuracy", "miou", "accuracy_last", "miou_last"):
@@ -130,14 +140,14 @@ def test_a_trial_has_the_numbers_of_both_readings(
         data=Source(),  # type: ignore[arg-type]
         device="cpu",
     )
-    (tested,) = score_networks(job, lambda **_: None)
+    (tested,) = score_networks(job, silent)
     assert set(tested) == {"test_accuracy", "test_miou"}
     assert tested["test_miou"] == pytest.approx(trained["miou"], abs=0.1)
 
 
 def test_a_training_that_diverges_has_no_number_of_either(tmp_path: Path) -> None:
     recipe = replace(RECIPE, lr=1e30, warmup=0)
-    trained = train_network(train_job(tmp_path, NETWORK, recipe=recipe), lambda **_: None)
+    trained = train_network(train_job(tmp_path, NETWORK, recipe=recipe), silent)
     assert trained["state"] == "diverged"
     names = ("accuracy", "val_loss", "miou", "accuracy_last", "val_loss_last", "miou_last")
     assert [trained[name] for name in names] == [None] * 6
@@ -145,8 +155,9 @@ def test_a_training_that_diverges_has_no_number_of_either(tmp_path: Path) -> Non
 
 def test_the_time_of_a_dense_training_is_forecast() -> None:
     job = TimingJob(architectures=(NETWORK,), recipe=RECIPE, data=Source(), device="cpu")  # type: ignore[arg-type]
-    (seconds,) = time_trainings(job, lambda **_: None)
-    assert seconds > 0
+    ((steps, once),) = time_trainings(job, silent)
+    assert steps > 0
+    assert steps + once > 0
 
 
 def test_merging_keeps_both_readings_and_deployment_the_first() -> None:
@@ -173,3 +184,105 @@ def test_what_is_deployed_runs_in_onnx_runtime() -> None:
         expected = deployed(images)
     found = forward_pass(exported(deployed, images), images)()
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+# ---- rungs
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    a, b = load_file(one), load_file(other)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def plain(found: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is measured."""
+    return {k: v for k, v in found.items() if k not in ("seconds", "train_seconds", "peak_bytes")}
+
+
+@pytest.mark.parametrize("architecture", [NETWORK, SPARSE], ids=["plain", "sparse"])
+def test_a_training_in_rungs_leaves_the_file_of_one_in_one_go(
+    tmp_path: Path, architecture: Architecture
+) -> None:
+    whole = train_network(train_job(tmp_path, architecture, weights="whole/0.st"), silent)
+    rungs = []
+    for rung, length in enumerate((Fraction(1, 9), Fraction(1, 3), Fraction(1))):
+        job = train_job(
+            tmp_path,
+            architecture,
+            weights="rungs/0.st",
+            length=length,
+            checkpoint=f"checkpoints/{rung}.pt" if length < 1 else None,
+            goes_on=f"checkpoints/{rung - 1}.pt" if rung else None,
+        )
+        rungs.append(train_network(job, silent))
+        assert (tmp_path / "rungs/0.st").exists() == (rung == 2)
+        assert (tmp_path / f"checkpoints/{rung}.pt").exists() == (rung < 2)
+
+    assert [found["state"] for found in rungs] == ["stopped", "stopped", "complete"]
+    assert [found["steps"] for found in rungs] == [4, 12, 36]
+    assert all(found["merge_error"] < 1e-12 for found in rungs)
+    assert all(found.keys() == whole.keys() for found in rungs)
+    assert plain(rungs[2]) == plain(whole)
+    assert_same_files(tmp_path / "rungs/0.st", tmp_path / "whole/0.st")
+    # Drafts are gone too.
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["0.pt", "1.pt"]
+
+
+def test_a_state_that_is_gone_costs_only_time(tmp_path: Path) -> None:
+    third = {"length": Fraction(1, 3), "checkpoint": "one.pt"}
+    straight = train_network(train_job(tmp_path, NETWORK, **third), silent)
+    job = train_job(tmp_path, NETWORK, **third, goes_on="checkpoints/7.pt")
+    assert plain(train_network(job, silent)) == plain(straight)
+
+
+def test_a_state_of_another_network_is_refused_by_its_file(tmp_path: Path) -> None:
+    ninth = train_job(tmp_path, NETWORK, length=Fraction(1, 9), checkpoint="checkpoints/0.pt")
+    train_network(ninth, silent)
+    job = train_job(tmp_path, SPARSE, goes_on="checkpoints/0.pt")
+    said = r"checkpoints/0\.pt: must be the state of this very training, got one with another netwo"
+    with pytest.raises(RunError, match=said):
+        train_network(job, silent)
+
+
+def test_a_state_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    job = train_job(tmp_path, NETWORK, length=Fraction(1, 9), checkpoint="checkpoints/0.pt")
+    with pytest.raises(RunError, match=r"checkpoints/0\.pt: could not be written, .*make room"):
+        train_network(job, silent)
+
+
+def test_a_training_that_diverges_at_a_rung_leaves_no_state(tmp_path: Path) -> None:
+    job = train_job(
+        tmp_path,
+        NETWORK,
+        recipe=replace(RECIPE, lr=1e30, warmup=0),
+        length=Fraction(1, 3),
+        checkpoint="0.pt",
+    )
+    assert train_network(job, silent)["state"] == "diverged"
+    assert not (tmp_path / "0.pt").exists()
+
+
+def test_micro_batches_train_as_well_and_are_told_from_the_seed_alone(tmp_path: Path) -> None:
+    job = train_job(tmp_path, NETWORK, micro_batch=5)
+    first, second = (train_network(job, silent) for _ in range(2))
+    assert plain(first) == plain(second)
+    assert first["miou"] > 0.6
+    assert first["steps"] == 36
+
+
+def test_a_job_says_how_much_memory_it_took() -> None:
+    """In a child of its own, as everywhere outside tests."""
+    job = Job(key=JobKey(kind="train"), function=fill, payload=100_000_000)
+    with Pool(1, preload=("runs.warm",)) as pool:
+        taken = single(pool, job)
+    assert 95_000_000 <= taken < 150_000_000
+
+
+def fill(count: int, _progress: Any) -> int:
+    """Take so many bytes and give them back, as a job."""
+    torch.ones(8)
+    peak = peak_memory(torch.device("cpu"))
+    torch.ones(count, dtype=torch.uint8)
+    return peak()
