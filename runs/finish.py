@@ -6,6 +6,7 @@ trial; a search that was killed while it ended goes on where it was.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -265,10 +266,14 @@ class Finish:
         return weights_path(self.records.directory, trial.number)
 
     def _prune(self) -> None:
-        """Drop the weights that nobody asked to keep."""
+        """Drop the weights that nobody asked to keep, and what stopped trainings would go on from.
+
+        One that goes on all the same, in a run that is given more budget, begins anew.
+        """
         keep = self.plan.settings.keep_weights
         if keep == "all":
             return
+        shutil.rmtree(self.records.directory / "checkpoints", ignore_errors=True)
         kept = {self._weights(trial) for trial in self.front()} if keep == "front" else set()
         for trial in self.history.trials.values():
             if self._weights(trial) not in kept:
