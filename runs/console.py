@@ -182,7 +182,7 @@ class Console:
         if row["state"] not in SPENDING:
             return 0.0
         length = float(row.get("length") or 1.0)
-        share_ = length - self._lengths.get(row.get("continues"), 0.0)
+        share_ = length - self._lengths.get(row.get("continues", -1), 0.0)
         self._lengths[row["trial"]] = length
         # Ninths in floats: three of them are a third.
         self.finished = round(self.finished + share_, 9)

@@ -61,6 +61,14 @@ def rung_figure(
     _stopped(axes, [c for c in curves if c["state"].iloc[-1] != "complete"], column, theme=theme)
     _whole(axes, [c for c in curves if c["state"].iloc[-1] == "complete"], column, theme=theme)
     _axes(axes, sorted(set(ended["length"])), column, theme=theme)
+    figure.legend(
+        loc="outside lower center",
+        ncols=2 if size[0] < WIDE[0] else 5,
+        fontsize=8,
+        labelcolor=theme.ink,
+        facecolor=theme.ground,
+        edgecolor=theme.faint,
+    )
     return figure
 
 
@@ -74,7 +82,8 @@ def _stopped(axes: Axes, curves: list[pd.DataFrame], column: str, *, theme: Them
         LineCollection(lines, colors=theme.trial, linewidths=0.8, alpha=0.7, zorder=2)
     )
     dots = np.array([point for line in lines for point in line], dtype=float).reshape(-1, 2)
-    axes.scatter(*dots.T, s=9, color=theme.trial, linewidths=0, zorder=2, label="stopped")
+    xs, ys = dots.T
+    axes.scatter(xs, ys, s=9, color=theme.trial, linewidths=0, zorder=2, label="stopped")
 
 
 def _whole(axes: Axes, curves: list[pd.DataFrame], column: str, *, theme: Theme) -> None:
@@ -84,7 +93,7 @@ def _whole(axes: Axes, curves: list[pd.DataFrame], column: str, *, theme: Theme)
     shades = dict(zip(known, np.linspace(*theme.shades, max(len(known), 2)), strict=False))
     named = set[int]()
     for side, curve in sorted(zip(sides, curves, strict=True), key=lambda pair: pair[0]):
-        label = f"full length, largest kernel {side}" if side else "full length"
+        label = f"largest kernel {side}" if side else "full length"
         axes.plot(
             *np.array(_points(curve, column)).T,
             color=colormaps["viridis"](shades[side]),
@@ -116,10 +125,3 @@ def _axes(axes: Axes, lengths: list[float], column: str, *, theme: Theme) -> Non
     for name, spine in axes.spines.items():
         spine.set_visible(name in {"left", "bottom"})
         spine.set_color(theme.ink)
-    axes.legend(
-        loc="lower right",
-        fontsize=8,
-        labelcolor=theme.ink,
-        facecolor=theme.ground,
-        edgecolor=theme.faint,
-    )

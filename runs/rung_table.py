@@ -96,7 +96,7 @@ def agreement_lines(facts: Facts) -> list[str]:
             f"{plural(told['networks'], 'network')} that reached both."
         )
     if lines:
-        lines.append("Those that went on are alike, so among all networks it would be higher.")
+        lines.append("Networks that were stopped are left out of these.")
     return lines
 
 
