@@ -35,7 +35,8 @@ def planned(space: str = "default", *, task: str = "classification", **settings:
     side = 64 if dense else 28
     bound = read.for_task(task).bound(size=(side, side), channels=1)
     metric = "miou" if dense else "accuracy"
-    given = {"budget": 200, "objectives": (metric, "latency"), "task": task, "seed": 1, **settings}
+    given = {"budget": 200, "objectives": (metric, "latency"), "task": task, "seed": 1}
+    given |= {"sampler": "random", **settings}
     data = {"train": 3000, "val": 600, "test": 600, "size": [side, side], "channels": 1}
     data |= {"majority_share": 0.6 if dense else 0.1, "classes": [str(i) for i in range(10)]}
     plan = Plan(
@@ -55,7 +56,7 @@ def schedule_of(plan: Plan) -> Schedule:
     proposer = Proposer(
         plan.space,
         objectives_named(plan.settings.objectives),
-        sampler="random",
+        sampler=plan.settings.sampler,
         seed=plan.settings.seed,
         chance=chance_level(plan),
         measure=measure_with(plan.num_classes),
