@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,13 +35,14 @@ class Crew:
         self._pool = self._stack.enter_context(Pool(1, preload=tuple(preload), cuda=cuda))
         self._sent: Parcel | None = None
 
-    def begin(self, sent: Parcel, fetch: Fetch) -> Delivery | None:
+    def begin(self, content: bytes, fetch: Fetch) -> Delivery | None:
         """Begin a job; gives its end at once where it cannot be begun on this node.
 
         Args:
-            sent: the job.
+            content: a pickled parcel.
             fetch: asks the driver for files.
         """
+        sent: Parcel = pickle.loads(content)
         self._sent = sent
         try:
             self._pool.submit(_on_first_gpu(unpacked(sent, self._home, fetch)))

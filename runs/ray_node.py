@@ -6,7 +6,6 @@ which is never let go of: a trial's configuration is a number, and its job waits
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ class Training(tune.Trainable):
         content: Any = ray.get(desk.take.remote(self._job))
         if content is None:
             raise RuntimeError(f"job {self._job} was taken by another worker")
-        ended = self._crew.begin(pickle.loads(content), fetch_from(desk))
+        ended = self._crew.begin(content, fetch_from(desk))
         return [] if ended is None else [ended]
 
     def _worth_telling(self, told: list[Told]) -> bool:
@@ -140,7 +139,7 @@ class Measurer:
 
     def run(self, content: bytes) -> Iterator[Told]:
         """Run the job of a pickled parcel; yields what happens, a `Delivery` at the end."""
-        event = self._crew.begin(pickle.loads(content), fetch_from(self._desk))
+        event = self._crew.begin(content, fetch_from(self._desk))
         if event is not None:
             yield event
         while not isinstance(event, Delivery):

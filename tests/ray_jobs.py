@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
+
 from runs.jobs import JobKey, Slots
 from runs.locks import QuietLock
 from runs.workers import Finished, Job, PoolEvent
@@ -44,16 +46,16 @@ def outcomes(pool: Slots, jobs: Sequence[Job]) -> list[Finished]:
     return [ends[job.key] for job in jobs]
 
 
-def where_am_i(_: None, __: Report) -> tuple[int, str]:
-    """Give the fork server, and the node."""
-    return os.getppid(), os.environ.get("RAY_NODE_ID", "")
+def ancestors(_: None = None, __: Report | None = None) -> list[int]:
+    """Give the processes above this one: the fork server, the worker, then its node's."""
+    return [process.pid for process in psutil.Process().parents()]
 
 
-def stay(seconds: float, progress: Report) -> str:
+def stay(seconds: float, progress: Report) -> list[int]:
     """Say that it is there, and stay."""
     progress(pid=os.getpid())
     time.sleep(seconds)
-    return os.environ.get("RAY_NODE_ID", "")
+    return ancestors()
 
 
 @dataclass(frozen=True)

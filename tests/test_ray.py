@@ -20,13 +20,13 @@ from search_space.errors import RunError
 from tests.micro import Inputs
 from tests.ray_jobs import (
     Busy,
+    ancestors,
     finished,
     measure_alone,
     measurement,
     outcomes,
     stay,
     training,
-    where_am_i,
     work_in_steps,
 )
 from tests.test_workers import (
@@ -123,7 +123,7 @@ def test_reports_arrive_between_beginning_and_end(pool: RayPool) -> None:
 
 
 def test_one_worker_trains_one_network_after_another(pool: RayPool) -> None:
-    ends = outcomes(pool, [training(number, where_am_i, None) for number in range(8)])
+    ends = outcomes(pool, [training(number, ancestors, None) for number in range(8)])
     assert len({end.value[0] for end in ends}) <= 2
 
 
