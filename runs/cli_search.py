@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 import click
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from evaluators.images import ImageData
     from runs.engines import Engine
     from runs.plan import Plan
+    from runs.schedule import Parts
 
 DEFAULT_BUDGET = 200
 
@@ -39,6 +42,7 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
     from runs import session
     from runs.engines import open_engine
     from runs.folders import run_directory
+    from runs.schedule import search_shares, study_shares
 
     if options["budget"] and options["time_s"]:
         raise click.UsageError("--budget, --time: must not both be given; leave one out")
@@ -46,11 +50,18 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
         manner = session.Manner(
             engine=engine, quiet=options["quiet"], optuna_storage=options["optuna_storage"]
         )
-        plan, images = _planned(options, engine, study_alone=study_alone)
+        shares = partial(
+            study_shares if study_alone else search_shares,
+            evidence=options["evidence"],
+            confirm=options["confirm"],
+        )
+        plan, images = _planned(options, engine, shares, study_alone=study_alone)
         directory = run_directory(options["out"], plan.space.name)
         if options["time_s"]:
-            budget = session.budget_in_time(plan, directory, manner, note=_note)
-            plan, images = _planned({**options, "budget": budget}, engine, study_alone=study_alone)
+            options["budget"] = session.budget_in_time(
+                plan, directory, manner, seconds=options["time_s"], shares=shares, note=_note
+            )
+            plan, images = _planned(options, engine, shares, study_alone=study_alone)
         if options["dry_run"]:
             for line in session.rehearse(plan, directory, manner, note=_note):
                 click.echo(line)
@@ -59,12 +70,11 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
 
 
 def _planned(
-    options: SearchOptions, engine: Engine, *, study_alone: bool
+    options: SearchOptions, engine: Engine, shares: Callable[[int], Parts], *, study_alone: bool
 ) -> tuple[Plan, ImageData]:
     """Make the plan of a run."""
     from runs.plan import Settings, resolved_backend
     from runs.planning import plan_run
-    from runs.schedule import search_shares, study_shares
 
     device = engine.device(options["device"])
     recipe = {
@@ -73,9 +83,7 @@ def _planned(
         "sparsity_init": options["sparsity_init"],
     }
     budget, gpus = options["budget"] or DEFAULT_BUDGET, options["gpus_per_trial"]
-    shares = (study_shares if study_alone else search_shares)(
-        budget, evidence=options["evidence"], confirm=options["confirm"]
-    )
+    parts = shares(budget)
     return plan_run(
         space=options["space"],
         data=options["data"],
@@ -100,9 +108,9 @@ def _planned(
             backend=options["backend"],
             rule=options["stop_rule"],
             study_alone=study_alone,
-            noise=shares.noise,
-            evidence=shares.evidence,
-            confirm=shares.confirm,
+            noise=parts.noise,
+            evidence=parts.evidence,
+            confirm=parts.confirm,
         ),
         recipe={key: value for key, value in recipe.items() if value is not None},
         arguments=sys.argv[1:],

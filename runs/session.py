@@ -13,6 +13,7 @@ from evaluators.images import ImageData
 from runs.backends import found_again, user_cache, with_backends, writable
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console
+from runs.deadline import Deadline, budget_for
 from runs.engines import Engine, LocalEngine
 from runs.finish import Finish, is_finished
 from runs.folders import require_writable
@@ -32,8 +33,10 @@ from runs.plan import (
 )
 from runs.planning import plan_lines
 from runs.records import Records, header_of, read_events
+from runs.schedule import Parts
 from runs.search import Search
 from runs.study import with_study
+from runs.timing import time_networks
 from search_space.errors import RunError, WorkFailed
 
 HANGS = 20
@@ -184,6 +187,34 @@ def rehearse(
             yield _time_line(forecast(plan, pool, History()))
 
 
+def budget_in_time(
+    plan: Plan,
+    directory: Path,
+    manner: Manner,
+    *,
+    seconds: float,
+    shares: Callable[[int], Parts],
+    note: Callable[[str], None],
+) -> int:
+    """Give the number of trainings that fit into a time, from timed steps of a few networks.
+
+    Args:
+        plan: with any budget.
+        directory: of the run to be.
+        manner: how it will be run.
+        seconds: for all of it, closing steps included.
+        shares: gives what of a budget goes to study and confirmation.
+        note: is told what takes time.
+
+    Raises:
+        RunError: not one training fits.
+    """
+    with writable(manner.cache or user_cache()) as folder:
+        plan = _with_backends(plan, folder, directory, manner, note)
+        with manner.engine.pool(plan.settings.workers, plan, directory) as pool:
+            return budget_for(plan, time_networks(plan, pool), seconds, shares)
+
+
 def _with_backends(
     plan: Plan, cache: Path, directory: Path, manner: Manner, note: Callable[[str], None]
 ) -> Plan:
@@ -269,6 +300,7 @@ def _go_on(
             console,
             time_limit_s=limit,
             room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
+            in_time=Deadline(settings.time_s, records.events, estimate),
             on_done=told,
         )
         for trial in history.done:
