@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -125,7 +125,14 @@ class History:
     def apply(self, event: Event) -> None:
         """Take in one event; events of later versions that mean nothing here are passed over."""
         kind = event["event"]
-        if kind == "asked":
+        if kind in ("started", "done") and event["trial"] not in self.trials:
+            # Damage took the line that asked for it: it is no trial, but its number is taken.
+            self.next_number = max(self.next_number, event["trial"] + 1)
+        elif kind == "asked":
+            before = event.get("continues")
+            if before is not None and before not in self.trials:
+                # Damage took that one's line: what goes on with it is a training of its own.
+                event = {**event, "continues": None}
             self._add(
                 Trial(
                     number=event["trial"],
@@ -136,15 +143,15 @@ class History:
                     asked=event,
                 )
             )
-        elif kind == "started" and event["trial"] in self.trials:
+        elif kind == "started":
             self.trials[event["trial"]].starts += 1
         elif kind == "retried":
             self.retried[event["trial"]] = event
         elif kind == "interrupted":
             # The user ended that session: it was not these trainings that took it down.
-            for number in event["trials"]:
+            for number in self.trials.keys() & set(event["trials"]):
                 self.trials[number].starts -= 1
-        elif kind == "done" and event["trial"] in self.trials:
+        elif kind == "done":
             trial = self.trials[event["trial"]]
             if trial.state == "asked":
                 self.done.append(trial)
@@ -160,15 +167,13 @@ class History:
         elif kind == "longer":
             self.longer[event["trial"], event["factor"]] = event
         elif kind == "remeasured":
-            for number, latency in event["latencies"].items():
-                self.trials[int(number)].result.update(latency)
+            self._update(event["latencies"])
             self.final[kind] = event
         elif kind == "tested":
             # Records from before there was segmentation hold accuracies alone.
-            for number, accuracy in event.get("accuracies", {}).items():
-                self.trials[int(number)].result["test_accuracy"] = accuracy
-            for number, scores in event.get("scores", {}).items():
-                self.trials[int(number)].result.update(scores)
+            before = event.get("accuracies", {})
+            self._update({number: {"test_accuracy": before[number]} for number in before})
+            self._update(event.get("scores", {}))
             self.final[kind] = event
         else:
             self.final[kind] = event
@@ -211,6 +216,12 @@ class History:
             self.blocks.setdefault(trial.study["block"], {})[trial.study["member"]] = trial
         self.next_number = max(self.next_number, trial.number + 1)
         self._count(trial, 1)
+
+    def _update(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take in later measurements of trials, by number."""
+        for number, fields in found.items():
+            if int(number) in self.trials:
+                self.trials[int(number)].result.update(fields)
 
     def _count(self, trial: Trial, by: int) -> None:
         """Add a trial in its state, or take it out again."""
