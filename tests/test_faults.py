@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,17 +49,26 @@ from tests.faults_programs import (
     wait_for,
     wait_until,
 )
-from tests.micro import Inputs, Meddled, Silence, kinds
+from tests.micro import RECIPE, Inputs, Meddled, Silence, kinds
 
 pytest_plugins = ["tests.micro_fixtures", "tests.faults_fixtures"]
 
 QUIET = session.Manner(quiet=True)
+LONGER = 3
+"""Epochs where a third of a third must still be a step."""
 Say = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def plan(inputs: Inputs) -> Plan:
     return inputs.planned(budget=3)[0]
+
+
+@pytest.fixture(scope="module")
+def halving(inputs: Inputs) -> Plan:
+    """A plan in which most trainings stop on the way."""
+    recipe = replace(RECIPE, epochs=LONGER)
+    return inputs.planned(budget=1, fidelity="halving", recipe=recipe)[0]
 
 
 def recorded(directory: Path) -> Records:
@@ -320,6 +329,25 @@ def test_a_driver_of_two_workers_killed_at_random_meets_its_budget_exactly(
     assert history.counts["complete"] == 12
 
 
+@pytest.mark.slow
+def test_a_driver_killed_between_rungs_goes_on_where_each_training_stopped(
+    start: Start, inputs: Inputs, tmp_path: Path
+) -> None:
+    straight, out = tmp_path / "straight", tmp_path / "killed"
+    plan, images = inputs.planned(
+        budget=4, fidelity="halving", recipe=replace(RECIPE, epochs=LONGER)
+    )
+    session.begin(plan, images, straight, QUIET)
+    words = ("--budget", "4", "--fidelity", "halving", "--epochs", str(LONGER), "--workers", "1")
+    program = search(start, inputs, out, *words)
+    _, kills = kill_again_and_again(start, program, out, kills=8, seed=3)
+    assert kills >= 6
+    history = assert_exact(out, None)
+    assert {trial.rung for trial in history.done} >= {0, 1, 2}
+    assert history.spent == History(read_events(straight)).spent
+    assert_same(out, straight)
+
+
 # Disks that take no more.
 
 
@@ -397,6 +425,60 @@ def test_a_disk_full_while_weights_are_written_ends_the_session_and_no_trial(
             history = searched(plan, records)
         assert history.counts == {"complete": 3}
         assert_first_of(history, finished, 3)
+
+
+def test_a_disk_full_while_a_checkpoint_is_written_ends_the_session_and_no_trial(
+    halving: Plan, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        out = disk.path / "run"
+
+        def meet(event: Started) -> None:
+            if trial_of(event.key) == 1:
+                disk.fill()
+
+        with recorded(out) as records:
+            said = rf"checkpoints/1\.pt: could not be written, No space left .*resume {out}"
+            with pytest.raises(WorkFailed, match=said):
+                searched(halving, records, Meddled(1, at_start=meet))
+        disk.make_room()
+        assert [path.name for path in (out / "checkpoints").iterdir()] == ["0.pt"]
+        with Records.open(out) as records:
+            history = searched(halving, records)
+        assert history.spent == 1
+        assert history.pending == []
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_gone_changes_no_result_and_a_torn_one_is_told(
+    halving: Plan, tmp_path: Path
+) -> None:
+    spoilt: list[Path] = []
+
+    def spoil(job: Job) -> Job:
+        name = getattr(job.payload, "goes_on", None)
+        if name is not None and len(spoilt) < 2:
+            spoilt.append(Path(job.payload.run, name))
+            if len(spoilt) == 1:
+                spoilt[0].unlink()
+            else:
+                spoilt[1].write_bytes(spoilt[1].read_bytes()[:1000])
+        return job
+
+    plan = replace(halving, settings=replace(halving.settings, budget=2))
+    with recorded(tmp_path / "whole") as records:
+        whole = searched(plan, records)
+    with recorded(tmp_path / "spoilt") as records:
+        said = r"checkpoints/\d+\.pt: must be the state of this very training, .* delete it"
+        with pytest.raises(WorkFailed, match=said):
+            searched(plan, records, Meddled(1, change=spoil))
+        spoilt[1].unlink()
+        history = searched(plan, records)
+    assert history.counts == whole.counts
+    for number, trial in whole.trials.items():
+        assert history.trials[number].id == trial.id
+        for key in ("accuracy", "val_loss"):
+            assert history.trials[number].result[key] == trial.result[key]
 
 
 def test_a_disk_full_while_tables_and_page_are_written_leaves_the_old_ones(
