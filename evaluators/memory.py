@@ -20,6 +20,7 @@ from builders.structures import SQUEEZE
 from builders.torch_convolutions import fast_length, gradient_method, method, reach
 from evaluators.cost import cost
 from evaluators.scores import DENSE_EVALUATION_BATCH, EVALUATION_BATCH
+from evaluators.training import FORWARD_IMAGES
 from search_space.architecture import LARGE_KERNEL, Architecture, Stage
 from search_space.families import DENSE, stem_map
 
@@ -29,6 +30,10 @@ EVALUATED_BYTES = 24
 """Of a parameter at the end: a merged copy is evaluated beside what the optimiser still has."""
 MASKED_BYTES = 4
 """Of a parameter of a sparse network beside that: its mask."""
+
+CERTAIN = 1.3
+"""Predicted bytes over the limit from which a training would run out of memory: where predictions
+were too high, they were so by less (see tests/test_memory.py)."""
 
 Map = tuple[int, int]
 """Height and width in pixels."""
@@ -79,6 +84,7 @@ def training_bytes(
     num_classes: int,
     images: int,
     *,
+    batch_size: int | None = None,
     backends: Backends = AUTO,
     device: str = "cpu",
 ) -> int:
@@ -88,6 +94,8 @@ def training_bytes(
         architecture: what is trained.
         num_classes: of its classifier.
         images: of one backward pass.
+        batch_size: of the recipe, where `images` is a part of it: then fewer images are evaluated
+            at a time too.
         backends: what computes it.
         device: cpu (float32) or cuda (bfloat16).
 
@@ -97,12 +105,11 @@ def training_bytes(
     on = Conditions(images=images, backends=backends, device=device.partition(":")[0])
     params = cost(architecture, num_classes).params_train
     masks = MASKED_BYTES * params if architecture.weights_sparsity else 0
-    kept = peak = 0.0
-    for part in _parts(architecture, num_classes, on):
-        kept += part.kept
-        peak = max(peak, kept + part.passing)
+    _, peak = step_values(architecture, num_classes, on)
     step = TRAINED_BYTES * params + peak * on.value_bytes * images
     together = DENSE_EVALUATION_BATCH if architecture.head == DENSE else EVALUATION_BATCH
+    if batch_size is not None and images < batch_size:
+        together = min(together, batch_size, FORWARD_IMAGES * images)
     evaluation = EVALUATED_BYTES * params + (
         _evaluated(architecture, num_classes) * on.value_bytes * together
     )
@@ -118,14 +125,22 @@ def fitting_images(
     backends: Backends = AUTO,
     device: str = "cpu",
 ) -> int | None:
-    """Give the greatest micro-batch that fits: the batch, else its half, and so on.
+    """Give the greatest micro-batch that may fit: the batch, else its half, and so on.
 
-    None: not even two images fit.
+    None: not even two images fit. In doubt a training is begun: one that does run out of memory is
+    tried again with fewer images at a time, one that is refused is lost.
     """
     images: int | None = batch_size
     while images is not None:
-        needed = training_bytes(architecture, num_classes, images, backends=backends, device=device)
-        if needed <= limit_bytes:
+        needed = training_bytes(
+            architecture,
+            num_classes,
+            images,
+            batch_size=batch_size,
+            backends=backends,
+            device=device,
+        )
+        if needed <= CERTAIN * limit_bytes:
             return images
         images = smaller(images)
     return None
@@ -134,6 +149,17 @@ def fitting_images(
 def smaller(images: int) -> int | None:
     """Give the micro-batch to try where one ran out of memory: its half; None below two images."""
     return -(-images // 2) if images > 2 else None
+
+
+def step_values(
+    architecture: Architecture, num_classes: int, on: Conditions
+) -> tuple[float, float]:
+    """Give the values an image that autograd keeps of a whole step, and the most at any time."""
+    kept = peak = 0.0
+    for part in _parts(architecture, num_classes, on):
+        kept += part.kept
+        peak = max(peak, kept + part.passing)
+    return kept, peak
 
 
 def _parts(architecture: Architecture, num_classes: int, on: Conditions) -> Iterator[Held]:
@@ -347,7 +373,7 @@ def _dense(architecture: Architecture, num_classes: int, on: Conditions) -> Held
     logits = _values(num_classes, architecture.maps[0]) + _values(
         num_classes, architecture.maps[-1]
     )
-    kept = 3 * finest + 2 * _last(architecture) + 2 * logits
+    kept = 3 * finest + 2 * _last(architecture) + logits
     # Only a GPU enlarges the logits of all images at once.
     whole = 0 if on.device == "cpu" else 2 * 2 * 3 * _values(num_classes, architecture.size)
     return Held(kept + whole, 2 * finest)
