@@ -183,7 +183,7 @@ def rehearse(
             plan, _ = _with_model(plan, directory, manner, note)
         plan = with_study(plan)
         yield from plan_lines(plan, directory)
-        with manner.slot(plan, directory) as pool:
+        with manner.engine.pool(plan.settings.workers, plan, directory) as pool:
             yield _time_line(forecast(plan, pool, History()))
 
 
