@@ -88,5 +88,5 @@ def _lose_a_node(pool: RayPool, cluster: Cluster, node: Any) -> Finished:
                 node = None
             if isinstance(event, Finished):
                 ends[event.key] = event
-    assert sorted(end.outcome for end in ends.values()) == ["crash", "ok"]
+    assert sorted(end.outcome for end in ends.values()) == ["crash", "ok"], ends
     return next(end for end in ends.values() if end.outcome == "crash")

@@ -44,7 +44,16 @@ class Sleeper:
         time.sleep(max(0.0, self._until - time.time()))
         trained = {"state": "complete", "accuracy": 0.5, "val_loss": 1.0, "steps": 1}
         trained |= {"seconds": SECONDS, "train_seconds": SECONDS, "merge_error": 0.0}
-        return [_done({**trained, "began": self._until - SECONDS, "ended": time.time()})]
+        return [
+            _done(
+                {
+                    **trained,
+                    "pid": os.getpid(),
+                    "began": self._until - SECONDS,
+                    "ended": time.time(),
+                }
+            )
+        ]
 
     def close(self) -> None:
         """Nothing runs."""
