@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -34,6 +33,9 @@ FRONT = 10
 """Networks that are measured again at the end: 5 to 16 in eight runs."""
 WRITING_S = 10.0
 """What tables, figures, test scores and the linear classifier take at the end."""
+GO_ON = 1.2
+"""Stopped trainings that go on, over one in `halving_factor`: which are the best changes while they
+are chosen. 1.1 to 1.3 in played runs of 40 to 300 trainings."""
 TIMING_ERROR = 0.1
 """Part by which timed steps are off for all networks alike: a machine changes its speed."""
 
@@ -206,15 +208,12 @@ def reckoned(settings: Settings, left: Left, timed: Timed) -> Forecast:
 
 
 def _own_part(settings: Settings, units: float, seconds: Sequence[Seconds]) -> _Part:
-    """Give the search's own trainings by rungs: one in `halving_factor` goes on from each."""
+    """Give the search's own trainings by rungs."""
     ends = ladder(settings)
-    goes_on = [Fraction(1, settings.halving_factor**rung) for rung in range(len(ends))]
-    shares = [end - before for end, before in zip(ends, (Fraction(0), *ends), strict=False)]
-    eaten = sum(share * part for share, part in zip(shares, goes_on, strict=True))
-    networks = units / float(eaten)
-    return _Part(
-        trials=networks * float(sum(goes_on)), lengths=units, measured=networks, seconds=seconds
-    )
+    goes_on = [(GO_ON / settings.halving_factor) ** rung for rung in range(len(ends))]
+    shares = [float(end - before) for end, before in zip(ends, (0, *ends), strict=False)]
+    networks = units / sum(share * part for share, part in zip(shares, goes_on, strict=True))
+    return _Part(trials=networks * sum(goes_on), lengths=units, measured=networks, seconds=seconds)
 
 
 def _known(plan: Plan, history: History, left: Left) -> Timed | None:

@@ -50,7 +50,7 @@ def time_networks(plan: Plan, pool: Slots) -> Timed:
     """
     rng, census = np.random.default_rng(plan.settings.seed), Census(plan.space)
     drawn = [plan.reference, *(census.sample(rng) for _ in range(TIMED_NETWORKS - 1))]
-    blocks = _block_networks(plan)
+    blocks = block_networks(plan)
     seconds = _timed(plan, pool, [*drawn, *blocks])
     own, study = seconds[: len(drawn)], seconds[len(drawn) :]
     return Timed(search=own, study=study or own, latency_s=measurement_s(plan))
@@ -72,7 +72,7 @@ def measurement_s(plan: Plan) -> float:
     return max(budget, rounds * (reference + float(np.mean(others))) / 1000)
 
 
-def _block_networks(plan: Plan) -> list[Architecture]:
+def block_networks(plan: Plan) -> list[Architecture]:
     """Give networks of the study at both ends of its factors; none where a run has no study."""
     if not (plan.settings.noise or plan.settings.evidence):
         return []
