@@ -36,6 +36,7 @@ from runs.wording import (
     score_text,
     scores_of,
     share,
+    spent_text,
 )
 from search_space.architecture import Architecture
 
@@ -258,8 +259,8 @@ def closing_lines(facts: dict[str, Any], frame: pd.DataFrame) -> list[str]:
         for key in REFUSED
         if counts.get(key) or key not in ("stopped", "infeasible")
     ]
-    spent, distinct = amount(facts["spent"]), facts["distinct"]
-    lines = [f"{spent} trainings of {distinct} distinct networks; {', '.join(refused)}."]
+    networks = plural(facts["distinct"], "distinct network")
+    lines = [f"{spent_text(facts)} of {networks}; {', '.join(refused)}."]
     lost = frame[frame["state"].isin(["failed", "infeasible"])]
     reasons = Counter(
         (str(state), str(error).splitlines()[0])

@@ -38,7 +38,6 @@ from runs.rung_table import drawable as rungs_drawable
 from runs.rung_table import section as rung_section
 from runs.wording import (
     Facts,
-    amount,
     fixed,
     is_dense,
     main_score,
@@ -50,6 +49,7 @@ from runs.wording import (
     score_text,
     scores_of,
     share,
+    spent_text,
 )
 
 RANKED_SHOWN = 50
@@ -144,7 +144,7 @@ def _name(objective: Objective) -> str:
 def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
     """Give the three sentences that a reader in a hurry needs."""
     done = (
-        f"This rests on {_spent(facts)} of "
+        f"This rests on {spent_text(facts)} of "
         f"{plural(facts.get('distinct') or 0, 'distinct network')}{_whole(facts)}"
         f"{_time(facts, frame)}."
     )
@@ -160,11 +160,6 @@ def _answer(facts: Facts, frame: pd.DataFrame) -> list[str]:
         f"{standing_text(facts, row, right_after=SHORT)}."
     )
     return [first, _final_sentence(facts), done]
-
-
-def _spent(facts: Facts) -> str:
-    spent = facts.get("spent") or 0
-    return f"{amount(spent)} {'training' if spent == 1 else 'trainings'}"
 
 
 def _whole(facts: Facts) -> str:

@@ -81,6 +81,14 @@ def amount(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) else f"{number:,.1f}"
 
 
+def spent_text(facts: Facts) -> str:
+    """Write what a run spent: 20 trainings; where rungs leave a part, 37.3 of 200 trainings."""
+    spent = facts.get("spent") or 0
+    if spent != int(spent) and facts.get("budget"):
+        return f"{amount(spent)} of {plural(facts['budget'], 'training')}"
+    return f"{amount(spent)} {'training' if spent == 1 else 'trainings'}"
+
+
 def length_text(length: float) -> str:
     """Write a share of the full length as a fraction, 1/9; all of it as 1."""
     return str(Fraction(length).limit_denominator(1000))

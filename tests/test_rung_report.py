@@ -11,11 +11,13 @@ from matplotlib.colors import to_hex
 from rich.console import Console as Terminal
 
 from evaluators.cost import cost
+from runs.console import closing_lines
 from runs.figures import LIGHT
 from runs.history import History, Trial
 from runs.method_text import halving_text
 from runs.plan import Plan
-from runs.ranking import measured, trials_frame
+from runs.ranking import front, measured, objectives_named, trials_frame
+from runs.report import page
 from runs.rung_facts import rung_facts
 from runs.rung_figure import rung_figure, rungs_svg
 from runs.rung_table import agreement_lines, console_table, section
@@ -183,4 +185,29 @@ def test_the_method_names_the_lengths() -> None:
     assert halving_text({}) == ""
     assert halving_text({"fidelity": "halving", "halving_factor": 4}).startswith(
         "halving, to 1/16, 1/4 and all of the length, one in 4 goes on"
+    )
+
+
+def test_a_part_of_a_training_is_named_beside_the_budget() -> None:
+    frame = frame_of(rows(3))
+    lines = closing_lines(facts_of(frame, spent=37.333, budget=200), frame)
+    assert lines[0].startswith("37.3 of 200 trainings of 3 distinct networks; ")
+    lines = closing_lines(facts_of(frame, spent=200, budget=200), frame)
+    assert lines[0].startswith("200 trainings of 3 distinct networks; ")
+    counts = {"counts": {"complete": 3, "stopped": 54, "infeasible": 1}}
+    lines = closing_lines(facts_of(frame, **counts), frame)
+    assert "; 54 stopped, 0 duplicate, 0 rejected, 0 failed, 1 infeasible, 0 " in lines[0]
+
+
+def test_the_page_of_a_run_with_halving_has_its_section(
+    plan: Plan, history: History, facts: dict[str, Any]
+) -> None:
+    frame, objectives = ranked(plan, history), objectives_named(("accuracy", "macs"))
+    html = page(facts, frame, front(frame, objectives), objectives)
+    assert '<h2 id="the-rungs">The rungs</h2>' in html
+    assert html.count("Learning curves from rung to rung") == 4
+    assert "which went through all rungs" in html
+    assert "Every ranked score is after" in html
+    assert "The rungs" not in page(
+        facts | {"rungs": {}}, frame, front(frame, objectives), objectives
     )
