@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from runs.records import write_atomic
+from runs.records import LOCK_NAME, RECORD_NAME, write_atomic
 from search_space.errors import RunError
 
 RESULTS = Path("results")
@@ -47,7 +47,7 @@ def run_directory(out: Path | None, name: str) -> Path:
         more = (base.with_name(f"{base.name}-{n}") for n in itertools.count(2))
         return next(path for path in itertools.chain([base], more) if not path.exists())
     try:
-        taken_already = out.is_dir() and any(out.iterdir())
+        taken_already = out.is_dir() and not all(map(_left_before_a_run, out.iterdir()))
     except OSError as error:
         raise RunError(
             f"--out {out}: must be a directory of yours, got: {error.strerror}; name another"
@@ -58,6 +58,13 @@ def run_directory(out: Path | None, name: str) -> Path:
             f"continue it with 'replk-search resume {out}', or name another directory"
         )
     return out
+
+
+def _left_before_a_run(path: Path) -> bool:
+    """Whether a file is of a run that ended, by a full disk or a kill, before it had a record."""
+    return (
+        path.name == LOCK_NAME or re.fullmatch(rf"\.{RECORD_NAME}\.\d+\.tmp", path.name) is not None
+    )
 
 
 def require_writable(directory: Path) -> None:
