@@ -59,7 +59,8 @@ class Program:
         """End it as the power does: all of its group at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self.process.communicate()
+        with self.process:
+            pass
 
     def children(self) -> list[psutil.Process]:
         """All processes that it has started, and they in turn."""

@@ -26,12 +26,14 @@ from typing import Any
 import psutil
 import pytest
 
-from runs import session
+from runs import ending, session
+from runs.ending import Interrupt
 from runs.engines import LocalEngine
+from runs.folders import run_directory
 from runs.history import History
 from runs.images import COPY_NAME
 from runs.plan import Plan
-from runs.records import RECORD_NAME, Records, decode, read_events
+from runs.records import RECORD_NAME, Event, Records, decode, read_events
 from runs.search import Search
 from runs.workers import Job, Started
 from search_space.errors import RunError, WorkFailed
@@ -449,6 +451,24 @@ def test_a_disk_full_while_a_checkpoint_is_written_ends_the_session_and_no_trial
         assert history.pending == []
 
 
+def test_a_disk_too_full_to_begin_is_refused_and_the_same_command_works_later(
+    say: Say, inputs: Inputs, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        out = disk.path / "run"
+        disk.fill()
+        words = ("--space", inputs.space, "--data", inputs.data, "--out", out, "--quiet")
+        given = (*words, "--budget", "1", "--objectives", "accuracy,macs", "--epochs", "0.1")
+        code, printed, error = say(*given)
+        assert (code, printed) == (2, "")
+        assert re.search(r"Error: .*No space left on device", error)
+        assert "Traceback" not in error
+        disk.make_room()
+        assert run_directory(out, "micro") == out
+        with Records.create(out, {}):
+            pass
+
+
 @pytest.mark.slow
 def test_a_checkpoint_that_is_gone_changes_no_result_and_a_torn_one_is_told(
     halving: Plan, tmp_path: Path
@@ -685,6 +705,53 @@ def test_a_search_that_is_asked_to_end_does_and_can_be_resumed(
     session.resume(out, QUIET)
     assert_exact(out, 6)
     assert_same(out, finished)
+
+
+def test_a_second_signal_lets_the_clean_up_end_and_a_later_one_counts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupt = Interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGTERM, None)
+    interrupt(signal.SIGINT, None)
+    monkeypatch.setattr(ending, "CLEAN_UP_S", 0.0)
+    later = Interrupt()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            later(signal.SIGINT, None)
+
+
+class Interrupting(Records):
+    """A record during whose writing of one kind of event Ctrl-C is pressed."""
+
+    kind = "started"
+
+    def append(self, event: str, **fields: Any) -> Event:
+        found = super().append(event, **fields)
+        if event == self.kind:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+
+@pytest.mark.parametrize("kind", ["asked", "started", "done"])
+def test_ctrl_c_at_any_event_is_never_taken_for_a_training_that_ends_the_search(
+    plan: Plan, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "run"
+    recorded(out).close()
+    # A shell that starts us in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for _ in range(2):
+            with Interrupting.open(out) as records:
+                assert isinstance(records, Interrupting)
+                records.kind = kind
+                with pytest.raises(KeyboardInterrupt):
+                    searched(plan, records)
+            assert all(trial.starts == 0 for trial in History(read_events(out)).pending)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "interrupted" in seen(out)
 
 
 @pytest.mark.slow
