@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,15 @@ def train_job(plan: Plan, run: Path, data: DataSource, **changes: Any) -> Job:
 
 
 def value(pool: Pool, job: Job) -> Any:
-    """Run a job in a child; without what depends on the clock."""
+    """Run a job in a child; without what differs from one time to the next."""
     pool.submit(job)
     while True:
         for event in pool.events(1.0):
             if isinstance(event, Finished):
                 assert event.outcome == "ok", event.error
                 if isinstance(event.value, dict):
-                    return {k: v for k, v in event.value.items() if not k.endswith("seconds")}
+                    differs = ("seconds", "peak_bytes")
+                    return {k: v for k, v in event.value.items() if not k.endswith(differs)}
                 return event.value
 
 
@@ -171,6 +173,28 @@ def test_a_node_that_does_not_see_it_trains_the_same_network(
     sent = parcel(test, away, TOKEN)
     assert value(pool, unpacked(sent, home, contents)) == value(pool, test)
     assert written(sent, home) == {}
+
+
+def test_a_training_goes_on_where_another_node_stopped(
+    planned: tuple[Plan, ImageData], driver: Path, home: Path, pool: Pool
+) -> None:
+    plan, _ = planned
+    names = {"weights": None, "checkpoint": "checkpoints/0.pt", "length": Fraction(1, 3)}
+    first = parcel(train_job(plan, driver, plan.data, **names), driver, TOKEN)
+    assert value(pool, unpacked(first, home, contents))["state"] == "stopped"
+    store(driver, written(first, home))
+
+    on = parcel(train_job(plan, driver, plan.data, goes_on="checkpoints/0.pt"), driver, TOKEN)
+    with node_home("another") as elsewhere:
+        found = value(pool, unpacked(on, elsewhere, contents))
+        store(driver, written(on, elsewhere))
+    weights = driver / "weights" / "0.safetensors"
+    last = weights.read_bytes()
+    assert found["state"] == "complete"
+
+    # As in one go, on the driver's machine.
+    assert value(pool, train_job(plan, driver, plan.data)) == found
+    assert weights.read_bytes() == last
 
 
 def test_a_file_that_is_gone_is_left_to_the_job(
