@@ -175,7 +175,8 @@ def reference_of(losses: Floats) -> Floats:
 
 def hypervolume(losses: Floats, reference: Floats) -> float:
     """Give the dominated part of the box up to the reference point."""
-    return float(moocore.hypervolume(losses / reference, ref=np.ones(2)))
+    # A run that is shorter than a few trainings may have trained no network in full length.
+    return float(moocore.hypervolume(losses / reference, ref=np.ones(2))) if len(losses) else 0.0
 
 
 def mean_text(values: Floats, form: str) -> str:
