@@ -141,7 +141,7 @@ class Search:
         """Trainings that ran out of memory: each is tried again with nothing beside it."""
         for trial in self.history.pending:
             self._queue(trial)
-        self._begun_before = {trial.number: trial.starts for trial in self.history.pending}
+        self._begun = {trial.number: trial.starts for trial in self.history.pending}
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
         self._reference_ms = float("nan")
@@ -187,8 +187,7 @@ class Search:
 
     def _cut_off(self) -> list[int]:
         """Give the trials that this session began and did not end, as the record has them."""
-        before = self._begun_before
-        return [t.number for t in self.history.pending if t.starts > before.get(t.number, 0)]
+        return [t.number for t in self.history.pending if t.starts > self._begun.get(t.number, 0)]
 
     # Handing out.
 
