@@ -26,7 +26,7 @@ from evaluators.memory import (
 from search_space.architecture import Architecture
 from search_space.yaml_io import load_architecture
 from tests.family_architectures import EVERY, small_architecture
-from tests.memory_peaks import CLASSES
+from tests.memory_peaks import CLASSES, measured_peak
 from tests.random_architectures import random_architecture
 
 IMAGES = 4
@@ -152,3 +152,41 @@ def _wide(block: str, width: int, *, size: int, stride: int) -> Architecture:
         for place, stage in enumerate(base.stages)
     )
     return replace(base, size=(size, size), stem=replace(base.stem, stride=stride), stages=stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize(
+    ("block", "width", "size", "stride", "images"),
+    [
+        ("unireplknet", 24, 96, 2, 32),
+        ("replknet", 16, 32, 1, 32),
+        ("slak", 24, 96, 2, 32),
+        ("convnext", 32, 64, 4, 64),
+    ],
+)
+def test_a_process_takes_what_is_predicted(
+    block: str,
+    width: int,
+    size: int,
+    stride: int,
+    images: int,
+    backend: str,
+    backends: dict[str, Backends],
+) -> None:
+    architecture = _wide(block, width, size=size, stride=stride)
+    on = backends[backend]
+    measured = measured_peak(architecture.to_json(), images, rest=on.rest, library=on.library)
+    # With two images in the validation split, a training step takes the most.
+    predicted = training_bytes(architecture, CLASSES, images, batch_size=images + 1, backends=on)
+    assert 0.75 < predicted / measured < CERTAIN
+
+
+@pytest.mark.slow
+def test_a_process_takes_what_is_predicted_of_a_published_network() -> None:
+    architecture = load_architecture("unireplknet_a")
+    measured = measured_peak(architecture.to_json(), 4, rest="torch")
+    predicted = training_bytes(
+        architecture, CLASSES, 4, batch_size=5, backends=Backends(rest="torch")
+    )
+    assert 0.75 < predicted / measured < CERTAIN
