@@ -36,11 +36,7 @@ def chance_level(plan: Plan) -> dict[str, float]:
 
 def blocks_of(history: History) -> dict[int, list[Trial]]:
     """Give the trainings of each block that were asked for, in the order of the blocks."""
-    found: dict[int, list[Trial]] = {}
-    for trial in history.trials.values():
-        if trial.study is not None:
-            found.setdefault(trial.study["block"], []).append(trial)
-    return dict(sorted(found.items()))
+    return {block: list(trials.values()) for block, trials in sorted(history.blocks.items())}
 
 
 def whole(trials: Sequence[Trial]) -> bool:

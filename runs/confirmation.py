@@ -7,6 +7,7 @@ it comes from seeds that took no part in that choice either.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,10 @@ def next_confirm(
     asked = confirmed(history, target)
     first = [trial for trial in asked if trial.asked["confirm"]["part"] == "choice"]
     # Seed by seed, so that a confirmation that is cut short has seen all of them.
+    begun = Counter(trial.id for trial in first)
     for seed in range(plan.seeds):
         for network in leaders[: plan.leaders]:
-            if sum(trial.id == network for trial in first) <= seed:
+            if begun[network] <= seed:
                 return network, "choice"
     if any(trial.state == "asked" for trial in first):
         return "wait"
@@ -91,8 +93,8 @@ def confirmed(history: History, target: int) -> list[Trial]:
     """Give the trials of the confirmation at a total budget."""
     return [
         trial
-        for trial in history.trials.values()
-        if trial.role == "confirm" and trial.asked["confirm"]["target"] == target
+        for trial in history.of_role.get("confirm", ())
+        if trial.asked["confirm"]["target"] == target
     ]
 
 
@@ -115,12 +117,8 @@ def score_of(trial: Trial, metric: str, chance: Mapping[str, float]) -> float:
 
 def last_target(history: History) -> int | None:
     """Give the total budget of the latest confirmation; None where there was none."""
-    targets = [
-        trial.asked["confirm"]["target"]
-        for trial in history.trials.values()
-        if trial.role == "confirm"
-    ]
-    return targets[-1] if targets else None
+    asked = history.of_role.get("confirm")
+    return asked[-1].asked["confirm"]["target"] if asked else None
 
 
 def champion(history: History, metric: str, chance: Mapping[str, float]) -> dict[str, Any] | None:
@@ -148,7 +146,8 @@ def champion(history: History, metric: str, chance: Mapping[str, float]) -> dict
                 for trial in trials
                 if trial.id == network and trial.counts and trial.asked["confirm"]["part"] == part
             ]
-        first = [t for t in history.done if t.id == network and t.repeat == 0 and t.counts]
+        known = history.networks.get(network, ())
+        first = [trial for trial in known if trial.repeat == 0 and trial.counts]
         found["short"] = score_of(first[0], metric, chance) if first else None
         return found
 

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from runs.anchors import Chooser, Measure, anchors, broken, random_draw
 from runs.history import SPENDING, History, Trial
-from runs.past import Past, Shown
+from runs.past import SHOWN, Past, Shown
 from runs.ranking import Objective
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -33,6 +33,8 @@ from search_space.space import DesignSpace
 
 SAMPLER_TRIES = 16
 """Refused proposals of the sampler in a row before the space is drawn from at random."""
+LONG_TRIES = 6
+"""The same where the sampler is shown a part of a long run: 20 ms each at most."""
 RANDOM_TRIES = 2_000
 """Refused random draws in a row before what is left of a small space is listed."""
 LISTED = 20_000
@@ -154,7 +156,7 @@ class Proposer:
             )
 
         if len(tried) < self.census.size:
-            for attempt in range(SAMPLER_TRIES):
+            for attempt in range(LONG_TRIES if len(past) == SHOWN else SAMPLER_TRIES):
                 trial = self._ask(past, zlib.crc32(f"{self.seed}:{number}:{attempt}".encode()))
                 architecture = self.space.suggest(trial)
                 if not refuse(architecture):

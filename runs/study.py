@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ import numpy as np
 
 from evaluators.contexts import Context, draw_contexts, factors, members, sanity_pair
 from evaluators.evidence import GUIDELINES, Protocol, block_levels, decided
-from runs.blocks import METRICS, block_results, blocks_of
+from runs.blocks import METRICS, block_results
 from runs.history import History
 from runs.measures import measure_with, model_of
 from runs.plan import Plan
@@ -91,7 +92,7 @@ class Study:
 
         The arms take turns, so that a run which ends early has as many of each.
         """
-        done = sum("noise" in trial.asked for trial in history.trials.values())
+        done = sum("noise" in trial.asked for trial in history.of_role.get("anchor", ()))
         if not self.pair or done >= self.noise:
             return None
         return ARMS[done % 2], self.pair[done % 2]
@@ -102,29 +103,37 @@ class Study:
         Under a sequential rule the blocks after a look wait for those before it, and the study ends
         where every guideline that can be tested is decided.
         """
-        asked = {
-            (block, trial.study["member"]): trial
-            for block, trials in blocks_of(history).items()
-            for trial in trials
-            if trial.study is not None
-        }
         for number, blocks in enumerate(self.batches):
-            begun = [trial for (block, _), trial in asked.items() if block in blocks]
-            if begun and begun[0].study is not None:
-                # What a look decided stands, whatever is measured again later.
-                varied = tuple(begun[0].study["varied"])
-            elif number and any(
-                trial.state == "asked" for (block, _), trial in asked.items() if block < blocks[0]
-            ):
+            varied = self._varied_in(number, blocks, history, chance)
+            if varied is None:
                 return "wait"
-            else:
-                varied = self._varied(history, chance, before=blocks[0])
             if not self._tests_any(varied):
                 return None
-            for run in self._runs(blocks, varied):
-                if (run.block, run.member) not in asked:
-                    return run
+            runs = self._left(blocks, varied)
+            while runs and runs[0].member in history.blocks.get(runs[0].block, ()):
+                runs.popleft()
+            if runs:
+                return runs[0]
         return None
+
+    def _varied_in(
+        self, number: int, blocks: range, history: History, chance: Mapping[str, float]
+    ) -> tuple[bool, ...] | None:
+        """Give the factors that a batch of blocks varies; None where they are not known yet."""
+        begun = (t.study for block in blocks for t in history.blocks.get(block, {}).values())
+        if (first := next(begun, None)) is not None:
+            # What a look decided stands, whatever is measured again later.
+            return tuple(first["varied"])
+        if number and any(t.study and t.study["block"] < blocks[0] for t in history.pending):
+            return None
+        if number not in self._looks:
+            self._looks[number] = self._varied(history, chance, before=blocks[0])
+        return self._looks[number]
+
+    @cached_property
+    def _looks(self) -> dict[int, tuple[bool, ...]]:
+        """What the look before a batch left open."""
+        return {}
 
     @cached_property
     def batches(self) -> list[range]:
@@ -149,16 +158,16 @@ class Study:
         named = zip(varied, GUIDELINES, strict=True)
         return any(varies and name not in self.protocol.missing for varies, name in named)
 
-    def _runs(self, blocks: range, varied: tuple[bool, ...]) -> list[Run]:
-        """Give the trainings of some blocks in their random order."""
+    def _left(self, blocks: range, varied: tuple[bool, ...]) -> deque[Run]:
+        """Give the trainings of some blocks in their random order, less those known as asked."""
         if (blocks, varied) not in self._known:
             runs = [run for block in blocks for run in self._block(block, varied)]
             order = np.random.default_rng((self.seed, 1, blocks[0])).permutation(len(runs))
-            self._known[blocks, varied] = [runs[i] for i in order]
+            self._known[blocks, varied] = deque(runs[i] for i in order)
         return self._known[blocks, varied]
 
     @cached_property
-    def _known(self) -> dict[tuple[range, tuple[bool, ...]], list[Run]]:
+    def _known(self) -> dict[tuple[range, tuple[bool, ...]], deque[Run]]:
         return {}
 
     def _block(self, block: int, varied: tuple[bool, ...]) -> list[Run]:
