@@ -114,7 +114,7 @@ class Carried:
             "step": course.step,
             "curve": [list(point) for point in course.curve],
             "losses": torch.stack(course.losses).cpu() if course.losses else torch.empty(0),
-            # Copies, not views of one flat tensor, which would be saved whole with each.
+            # Copies: an evaluation averages the batch norms anew.
             "network": {name: value.to("cpu", copy=True) for name, value in weights.items()},
             "optimiser": self.optimiser.state_dict(),
             "masks": self.masks.state(),

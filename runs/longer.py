@@ -18,6 +18,7 @@ import torch
 
 from runs.backends import found_again, user_cache, writable
 from runs.console import Console, duration
+from runs.engines import preload
 from runs.finish import is_finished
 from runs.history import History, Trial, row_of
 from runs.images import decoded
@@ -35,7 +36,6 @@ from runs.objective import TrainJob, train_network, training_seed
 from runs.plan import Plan, resolved_device, unchanged_plan
 from runs.records import Event, Records
 from runs.search import Watcher
-from runs.engines import preload
 from runs.session import HANGS, session_budget
 from runs.wording import plural
 from runs.workers import Finished, Job, Pool, Progress
@@ -268,12 +268,17 @@ def _devices(device: str) -> list[str]:
 
 
 def _time_limit(history: History, factor: float) -> float:
-    known = [t.result["train_seconds"] for t in history.done if t.state == "complete"]
+    known = [_full_seconds(t) for t in history.done if t.state == "complete"]
     return max(TIME_LIMIT_S, HANGS * factor * max(known, default=0.0))
 
 
+def _full_seconds(trial: Trial) -> float:
+    """Give the time of a training in one go; a trial that continued another took a part of it."""
+    return float(trial.result.get("train_seconds", 0.0) / trial.share)
+
+
 def _plan_text(todo: Sequence[Trial], wanted: int, factor: float, workers: int) -> str:
-    known = [trial.result.get("train_seconds", 0.0) for trial in todo]
+    known = [_full_seconds(trial) for trial in todo]
     took = duration(factor * sum(known) / workers)
     there = wanted - len(todo)
     kept = f"; {there} of them are there already" if there else ""

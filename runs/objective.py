@@ -144,8 +144,8 @@ def train_network(job: TrainJob, progress: Progress) -> dict[str, Any]:
         `state`, `accuracy`, `val_loss`, `merge_error`; `steps` from the very first, and the `curve`
         over them; `train_seconds` and `seconds` of this job alone, and `peak_bytes`, the most
         memory that it took (see `peak_memory`); in segmentation `miou`, and of the reading of the
-        last map `accuracy_last`, `val_loss_last` and `miou_last`; of a sparse network that did not
-        diverge `params_nonzero` and `macs_nonzero` of the training form.
+        last map `accuracy_last`, `val_loss_last` and `miou_last`; of a sparse network that is
+        complete `params_nonzero` and `macs_nonzero` of the training form.
 
     Raises:
         ArithmeticError: the merged network is not equal to the trained one.
@@ -193,7 +193,7 @@ def _train(
             raise ArithmeticError(
                 f"the merged network differs by {merge_error:.1e} in float64, a bug: report it"
             )
-        if job.architecture.weights_sparsity:
+        if trained.state == "complete" and job.architecture.weights_sparsity:
             sparse = trained_sparse_cost(network, data.num_classes)
             counted = {"params_nonzero": sparse.params_nonzero, "macs_nonzero": sparse.macs_nonzero}
         if trained.state == "complete" and job.weights is not None:

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from runs.history import History
-from runs.longer import LONGER_REPEAT, LongerTrainings, missing, reopened, train_longer
+from runs.history import History, Trial
+from runs.longer import (
+    LONGER_REPEAT,
+    LongerTrainings,
+    _plan_text,
+    _time_limit,
+    missing,
+    reopened,
+    train_longer,
+)
 from runs.objective import training_seed
 from runs.records import RECORD_NAME, Records, read_events
+from runs.session import HANGS
 from runs.workers import Job, Pool
 from search_space.errors import RunError
 from tests.micro import Inputs, Meddled, Silence, without_images
@@ -118,6 +127,22 @@ def test_ctrl_c_comes_after_an_event_and_says_how_to_go_on(run: Path) -> None:
     history = History(read_events(run))
     assert sorted(history.longer) == [(0, 2.0)]
     assert history.longer[0, 2.0]["purpose"] == "recheck"
+
+
+def test_a_training_in_rungs_is_forecast_by_all_of_them(run: Path) -> None:
+    trial = History(read_events(run)).trials[0]
+    trial.result["train_seconds"] = 40.0
+    assert _plan_text([trial], 1, 3, 1).endswith("about 2 min, 1 at a time")
+    assert _time_limit(made([trial]), 100) == HANGS * 100 * 40
+    trial.asked["share"] = [2, 3]
+    assert _plan_text([trial], 1, 3, 1).endswith("about 3 min, 1 at a time")
+    assert _time_limit(made([trial]), 100) == HANGS * 100 * 60
+
+
+def made(trials: list[Trial]) -> History:
+    history = History()
+    history.done.extend(trials)
+    return history
 
 
 def test_a_run_that_is_not_finished_is_refused(inputs: Inputs, tmp_path: Path) -> None:
