@@ -132,6 +132,22 @@ def test_one_node_needs_no_other(surroundings: dict[str, str], tmp_path: Path) -
     assert not [call for call in calls(one) if call.startswith("srun")]
 
 
+def test_a_slurm_job_without_ray_ends(surroundings: dict[str, str], tmp_path: Path) -> None:
+    ray = Path(surroundings["PATH"].split(":")[0]) / "ray"
+    ray.write_text('#!/bin/bash\necho "ray $*" >> "$CALLS"\nexit 1\n')
+    job = subprocess.run(
+        [CLUSTER / "slurm.sh", tmp_path / "run"],
+        env=surroundings,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert job.returncode == 1
+    assert job.stderr == f"Ray did not start on {os.uname().nodename}\n"
+    assert all(call.startswith("ray ") for call in calls(surroundings))
+
+
 def test_slurm_signals_the_script_before_the_limit() -> None:
     assert "\n#SBATCH --signal=B:TERM@60\n" in (CLUSTER / "slurm.sh").read_text()
 

@@ -21,7 +21,9 @@ set -eu
 cd "${SLURM_SUBMIT_DIR:?start it with sbatch}"
 
 head=$(hostname)
-export RAY="$(hostname --ip-address | awk '{print $1}'):6379"
+# The name of a machine is often 127.0.1.1 to itself.
+address=$(hostname --all-ip-addresses | awk '{print $1}')
+export RAY="$address:6379"
 # The nodes talk to each other with a token that no other job knows.
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
@@ -38,11 +40,11 @@ stop() {
 trap stop EXIT
 
 common=(--disable-usage-stats --block)
-ray start --head --node-ip-address="${RAY%:*}" --port="${RAY##*:}" --include-dashboard=false \
+ray start --head --node-ip-address="$address" --port=6379 --include-dashboard=false \
     --temp-dir="/tmp/ray-$SLURM_JOB_ID" "${common[@]}" &
 started+=($!)
-for _ in $(seq 60); do
-    if ray health-check --address="$RAY" >/dev/null 2>&1; then break; fi
+until ray health-check --address="$RAY" >/dev/null 2>&1; do
+    kill -0 "${started[0]}" 2>/dev/null || { echo "Ray did not start on $head" >&2; exit 1; }
     sleep 2
 done
 
