@@ -10,6 +10,8 @@ import numpy as np
 from evaluators.contexts import Context, draw_contexts, factors, members
 from evaluators.evidence import GUIDELINES
 from evaluators.latency import MIN_ROUNDS, WARMUP_CALLS
+from evaluators.memory import fitting_images
+from runs.calibration import draw_networks
 from runs.jobs import TIME_LIMIT_S, JobKey, Slots, memory_limit, several
 from runs.latencies import TRIAL_BUDGET_S, first_device
 from runs.measures import measure_with, model_of
@@ -48,9 +50,9 @@ def time_networks(plan: Plan, pool: Slots) -> Timed:
     Raises:
         WorkFailed: a network could not be timed.
     """
-    rng, census = np.random.default_rng(plan.settings.seed), Census(plan.space)
-    drawn = [plan.reference, *(census.sample(rng) for _ in range(TIMED_NETWORKS - 1))]
-    blocks = block_networks(plan)
+    drawn = [plan.reference, *draw_networks(plan, TIMED_NETWORKS - 1)[: TIMED_NETWORKS - 1]]
+    drawn = _trainable(plan, drawn) or [plan.reference]
+    blocks = _trainable(plan, block_networks(plan))
     seconds = _timed(plan, pool, [*drawn, *blocks])
     own, study = seconds[: len(drawn)], seconds[len(drawn) :]
     return Timed(search=own, study=study or own, latency_s=measurement_s(plan))
@@ -91,6 +93,21 @@ def block_networks(plan: Plan) -> list[Architecture]:
         network
         for context in contexts
         for network in members(context, ends, plan.space, measure=measure)
+    ]
+
+
+def _trainable(plan: Plan, networks: Sequence[Architecture]) -> list[Architecture]:
+    """Give the networks whose batches are predicted to fit into the memory of a training whole.
+
+    Of a GPU's memory nothing is known here.
+    """
+    batch, limit = plan.recipe.batch_size, memory_limit(plan.settings.workers)
+    if plan.settings.device != "cpu":
+        return list(networks)
+    return [
+        network
+        for network in networks
+        if fitting_images(network, plan.num_classes, batch, limit, backends=plan.backends) == batch
     ]
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import resources
 from typing import Any
 
 import numpy as np
 import pytest
 
+from evaluators.cost import cost
 from runs.deadline import Deadline, budget_for, elapsed_s
 from runs.forecast import FINAL_FACTOR, GO_ON, LEADERS, TRIAL_S, Forecast, Left, forecast, reckoned
 from runs.history import History
 from runs.plan import Plan, Settings
 from runs.planning import middle
 from runs.schedule import search_shares, study_shares
-from runs.timing import Timed, block_networks
+from runs.timing import Timed, block_networks, time_networks
 from search_space.errors import RunError
 from tests.played import noisy, planned, played
 
@@ -275,3 +277,29 @@ def test_without_a_time_there_is_no_end_and_without_an_estimate_only_the_time_co
     clock.now += 1e6
     assert endless()
     assert not bare()
+
+
+def test_networks_that_break_a_constraint_or_do_not_fit_are_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    class Told(NoPool):
+        def submit(self, job: Any) -> None:
+            asked.extend(job.payload.architectures)
+            raise StopIteration
+
+    text = resources.files("search_space.spaces").joinpath("default.yaml").read_text("utf-8")
+    plan = planned(text + "\nconstraints: {macs: {max: 3e6}}\n")
+    plan = replace(plan, facts={**plan.facts, "reference": middle(plan.space).to_json()})
+    with pytest.raises(StopIteration):
+        time_networks(plan, Told())
+    _, *drawn = asked
+    assert len(drawn) == 5
+    assert max(cost(network, 10).macs_inference for network in drawn) <= 3e6
+
+    asked.clear()
+    monkeypatch.setattr("runs.timing.memory_limit", lambda _: 1000)
+    with pytest.raises(StopIteration):
+        time_networks(plan, Told())
+    assert [network.id for network in asked] == [plan.reference.id]
