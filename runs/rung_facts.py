@@ -65,6 +65,8 @@ def _agreement(history: History, rung: int, metric: str, seed: int) -> dict[str,
         if trial.rung == rung
         and trial.continues is not None
         and trial.state in ("stopped", "complete")
+        # Damage to the record may have taken it.
+        and metric in history.trials[trial.continues].result
     ]
     below, above = np.array(pairs, dtype=float).reshape(-1, 2).T
     rng = np.random.default_rng(zlib.crc32(f"rungs:{seed}:{rung}".encode()))

@@ -34,7 +34,9 @@ from runs.history import History
 from runs.images import COPY_NAME
 from runs.plan import Plan
 from runs.records import RECORD_NAME, Event, Records, decode, read_events
+from runs.rung_facts import rung_facts
 from runs.search import Search
+from runs.standings import ranked
 from runs.workers import Job, Started
 from search_space.errors import RunError, WorkFailed
 from tests import faults_jobs
@@ -52,6 +54,7 @@ from tests.faults_programs import (
     wait_until,
 )
 from tests.micro import RECIPE, Inputs, Meddled, Silence, kinds
+from tests.played import noisy, planned, played, schedule_of
 
 pytest_plugins = ["tests.micro_fixtures", "tests.faults_fixtures"]
 
@@ -588,6 +591,34 @@ def test_whichever_line_of_a_record_is_lost_the_rest_is_a_history(finished: Path
         history = History([*events[:lost], *events[lost + 1 :]])
         assert history.spent + len(history.pending) >= 5
         assert history.next_number >= 5
+
+
+class Remembering(History):
+    """A history that keeps its events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        super().__init__()
+
+    def apply(self, event: Event) -> None:
+        self.events.append(event)
+        super().apply(event)
+
+
+def test_whichever_line_of_a_search_in_rungs_is_lost_it_goes_on_and_is_shown() -> None:
+    given = {"fidelity": "halving", "sampler": "tpe", "objectives": ("accuracy", "macs")}
+    plan = planned(budget=4, **given)
+    whole = played(plan, noisy({}), history=Remembering())
+    assert isinstance(whole, Remembering)
+    assert {trial.rung for trial in whole.done} == {0, 1, 2}
+    for lost in range(len(whole.events)):
+        history = History([*whole.events[:lost], *whole.events[lost + 1 :]])
+        number = history.next_number
+        assert number == whole.next_number
+        proposal = schedule_of(plan).propose(number, history)
+        assert proposal is None or proposal == "wait" or proposal.architecture
+        assert len(ranked(plan, history)) == len(history.done)
+        rung_facts(plan, history)
 
 
 @pytest.mark.slow
