@@ -50,7 +50,7 @@ class Program:
 
     def ends(self, code: int = 0) -> str:
         """Wait for its end with this exit code and without a traceback; give what it printed."""
-        output, _ = self.process.communicate(timeout=300)
+        output, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == code, output
         assert "Traceback" not in output
         return output
@@ -90,7 +90,7 @@ def seen(out: Path) -> list[str]:
     return kinds(read_events(out)) if (out / RECORD_NAME).exists() else []
 
 
-def wait_until(program: Program, reached: Callable[[], object], *, seconds: float = 120) -> bool:
+def wait_until(program: Program, reached: Callable[[], object], *, seconds: float = 300) -> bool:
     """Wait until something is so; false where the program ended well before."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

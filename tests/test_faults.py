@@ -2,8 +2,8 @@
 
 No finished trial is lost or doubled, the budget is met exactly on resume, a message says what
 happened, nothing is left behind. Two faults are tested elsewhere: a node of a Ray cluster that goes
-and comes (`test_ray.py`), and an Optuna storage that fails (`test_optuna_export.py`). The record
-under random damage is in `test_records.py`, the pool alone in `test_workers.py`.
+and comes (`test_ray_cluster.py`), an Optuna storage that fails (`test_optuna_export.py`). The
+record under random damage is in `test_records.py`, the pool alone in `test_workers.py`.
 """
 
 from __future__ import annotations
@@ -822,7 +822,7 @@ def test_a_search_under_nohup_outlives_its_terminal_and_the_reader_of_its_output
     program.process.stdout.close()
     wait_for(program, out, "started", 2)
     os.killpg(program.pid, signal.SIGHUP)
-    assert program.process.wait(timeout=300) == 0
+    assert program.process.wait(timeout=600) == 0
     assert_exact(out, 6)
     assert_same(out, finished)
 
