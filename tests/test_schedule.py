@@ -7,9 +7,10 @@ import pytest
 
 from runs.evidence_facts import study_text
 from runs.history import History
+from runs.proposals import START_UP
 from runs.schedule import own_part, search_shares, study_shares
 from search_space.errors import RunError
-from tests.played import noisy, planned, played
+from tests.played import noisy, planned, played, schedule_of
 
 FLAT = noisy({})
 
@@ -192,3 +193,17 @@ def test_where_no_network_is_left_the_stopped_ones_go_on() -> None:
     # Of 9 networks 3 go on to the second rung and 1 to the last.
     assert steps(history) == {0: 9, 1: 3, 2: 1}
     assert history.spent == 9 * Fraction(1, 9) + 3 * Fraction(2, 9) + Fraction(2, 3)
+
+
+def test_of_halving_the_sampler_is_shown_one_rung_with_what_it_drew_at_the_first() -> None:
+    plan = planned(budget=20, confirm=0, **HALVING)
+    history = played(plan, FLAT)
+    assert steps(history)[1] >= START_UP > steps(history)[2]
+    source = schedule_of(plan).proposer
+    source.propose(history.next_number, history)
+    second = [trial for trial in history.done if trial.rung == 1]
+    shown = source.past()
+    assert [trial.values[0] for trial in shown] == [t.result["accuracy"] for t in second]
+    for trial, told in zip(second, shown, strict=True):
+        assert trial.continues is not None
+        assert told.params == history.trials[trial.continues].asked["params"] != {}
