@@ -199,10 +199,15 @@ def separable(intervals: Sequence[tuple[float, float]]) -> list[bool]:
 
 
 def device_facts(device: torch.device | str = "cpu", *, threads: int = 1) -> dict[str, Any]:
-    """Give what must stand beside a latency: device, clocks and software, where known."""
+    """Give what must stand beside a latency: device, clocks and software, where known.
+
+    Of a GPU that this machine does not have, as the driver of a cluster, it knows the kind alone.
+    """
     device = torch.device(device)
     facts: dict[str, Any] = {"device": device.type, "torch": str(torch.__version__)}
     if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            return facts
         facts["name"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
         facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]

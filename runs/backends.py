@@ -90,19 +90,23 @@ def with_backends(plan: Plan, *, cache: Path, open_pool: Open, note: Note) -> Pl
         )
     library = _compiled(cache, asked, note) if on_cpu and asked in ("auto", "native") else None
     facts: dict[str, Any]
+    device = plan.facts["device"]
     if asked == "auto":
         try:
-            facts = _chosen(plan, library, cache=cache, open_pool=open_pool, note=note)
+            facts, probed_on = _chosen(plan, library, cache=cache, open_pool=open_pool, note=note)
         except WorkFailed as error:
             # Whatever a probe dies of, trainings would die of too.
             logger.warning("trainings run on torch alone, the probe failed: %s", error)
             facts, library = {"rest": "torch" if on_cpu else "cuda", "other": {}}, None
+        else:
+            # The driver of a cluster may have no GPU itself.
+            device = device if on_cpu or probed_on is None else probed_on
     else:
         facts = {"rest": asked, "other": {}}
     facts["library"] = library.name if library else None
     return replace(
         plan,
-        facts={**plan.facts, "backends": facts},
+        facts={**plan.facts, "device": device, "backends": facts},
         backends=_backends(facts, library),
     )
 
@@ -219,12 +223,17 @@ def _built(cache: Path, note: Note) -> Path:
 
 def _chosen(
     plan: Plan, library: Path | None, *, cache: Path, open_pool: Open, note: Note
-) -> dict[str, Any]:
-    """Give what run.yaml keeps of a probe: the commonest choice, and the shapes that differ."""
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Give what run.yaml keeps of a probe: the commonest choice, and the shapes that differ.
+
+    Returns:
+        That, and the facts of the device that was probed; None where all was known.
+    """
     shapes = sorted(shapes_of(plan))
     device = first_device(plan.settings.device)
     probed = {shape: probed_shape(shape) for shape in shapes}
-    path, known = _cached(cache, device, library)
+    here, there = _key(device_facts(device), library), None
+    path, known = _cached(cache, here)
     missing = sorted({shape for shape in probed.values() if shape.key not in known})
     if missing:
         note(f"probing the backends of {len(missing)} depthwise sums")
@@ -232,7 +241,7 @@ def _chosen(
             job = ProbeJob(
                 shapes=tuple(missing), library=str(library) if library else None, device=device
             )
-            found, seconds = single(
+            found, seconds, there = single(
                 pool,
                 Job(
                     key=JobKey(kind="probe"),
@@ -243,12 +252,13 @@ def _chosen(
             )
         known |= found
         note(_probed_line(found, seconds))
-        _keep(path, device, library, known)
+        if _key(there, library) == here:  # not another node's
+            _keep(path, here, known)
     choices = {shape.key: known[probed[shape].key] for shape in shapes}
     counts = dict(Counter(choices.values()).most_common())
     rest = next(iter(counts), candidates(_kind(device), str(library) if library else None)[0])
     others = {key: name for key, name in choices.items() if name != rest}
-    return {"rest": rest, "other": others, "counts": counts}
+    return {"rest": rest, "other": others, "counts": counts}, there
 
 
 def _probed_line(found: Mapping[str, BackendName], seconds: float) -> str:
@@ -266,9 +276,8 @@ def _kind(device: str) -> str:
     return device.partition(":")[0]
 
 
-def _device(device: str, library: Path | None) -> dict[str, Any]:
-    """Give what a choice depends on beside the shape."""
-    facts = device_facts(device)
+def _key(facts: Mapping[str, Any], library: Path | None) -> dict[str, Any]:
+    """Give what a choice depends on beside the shape, of the facts of a device."""
     kept = ("device", "name", "vector", "torch", "cuda", "cudnn")
     return {
         **{key: facts[key] for key in kept if key in facts},
@@ -277,10 +286,9 @@ def _device(device: str, library: Path | None) -> dict[str, Any]:
     }
 
 
-def _cached(cache: Path, device: str, library: Path | None) -> tuple[Path, dict[str, BackendName]]:
+def _cached(cache: Path, key: Mapping[str, Any]) -> tuple[Path, dict[str, BackendName]]:
     """Give the file of a device, and what is known there by `SumShape.key`."""
-    facts = _device(device, library)
-    name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = cache / f"probe-{name}.json"
     try:
         known = json.loads(path.read_text("utf-8"))["chosen"]
@@ -294,9 +302,9 @@ def _cached(cache: Path, device: str, library: Path | None) -> tuple[Path, dict[
     return path, known
 
 
-def _keep(path: Path, device: str, library: Path | None, known: Mapping[str, BackendName]) -> None:
+def _keep(path: Path, key: Mapping[str, Any], known: Mapping[str, BackendName]) -> None:
     """Write what is known of a device, for the next run."""
-    content = {"device": _device(device, library), "chosen": dict(sorted(known.items()))}
+    content = {"device": key, "chosen": dict(sorted(known.items()))}
     try:
         write_atomic(path, json.dumps(content, indent=1))
     except RunError as error:

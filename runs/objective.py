@@ -26,7 +26,7 @@ from builders import build_network, inference_network, merge_network
 from builders.backends import AUTO, BackendName, Backends, SumShape
 from evaluators.device import limit_memory, peak_memory, tune_allocator
 from evaluators.images import ImageData, Split
-from evaluators.latency import prepared, time_passes
+from evaluators.latency import device_facts, prepared, time_passes
 from evaluators.passes import Backend
 from evaluators.probe import probe
 from evaluators.recipe import Recipe
@@ -317,12 +317,14 @@ def time_trainings(job: TimingJob, _progress: Progress) -> list[tuple[float, flo
     return seconds
 
 
-def probe_shapes(job: ProbeJob, _progress: Progress) -> tuple[dict[str, BackendName], float]:
-    """Choose a backend for each shape, by `SumShape.key`; gives the seconds that it took too."""
+def probe_shapes(
+    job: ProbeJob, _progress: Progress
+) -> tuple[dict[str, BackendName], float, dict[str, Any]]:
+    """Choose a backend for each shape, by `SumShape.key`; gives the seconds and the device too."""
     _settle()
     begin = time.monotonic()
     chosen = probe(job.shapes, library=job.library, device=job.device)
-    return chosen, time.monotonic() - begin
+    return chosen, time.monotonic() - begin, device_facts(job.device)
 
 
 def fit_baseline(source: DataSource, _progress: Progress) -> dict[str, float]:

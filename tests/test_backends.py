@@ -186,6 +186,26 @@ def test_a_corrupt_cache_is_probed_anew(
     assert json.loads(path.read_text("utf-8"))["chosen"]
 
 
+class Elsewhere(Here):
+    """Slots on a node with another processor."""
+
+    def events(self, timeout: float | None = None) -> list[PoolEvent]:
+        (event,) = super().events(timeout)
+        assert isinstance(event, Finished)
+        chosen, seconds, facts = event.value
+        return [replace(event, value=(chosen, seconds, facts | {"name": "another"}))]
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_what_another_node_has_chosen_is_not_kept_for_this_machine(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    plan = inputs.planned(text=SMALL, backend="auto")[0]
+    there = chosen(plan, tmp_path, Elsewhere(), silent)
+    assert there.facts["backends"]["counts"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_cache_that_cannot_be_written_is_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

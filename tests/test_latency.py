@@ -244,6 +244,10 @@ def test_device_facts_name_the_processor_and_the_software() -> None:
     assert facts["name"]
 
 
+def test_of_a_gpu_of_another_machine_the_kind_is_known() -> None:
+    assert device_facts("cuda:63") == {"device": "cuda", "torch": torch.__version__}
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_timed_with_events() -> None:
     (measured,) = measure_latency(
