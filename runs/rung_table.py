@@ -75,8 +75,9 @@ def rule_text(facts: Facts) -> str:
     lengths = [length_text(row["length"]) for row in facts["rungs"]["rows"]]
     return (
         f"Every network of the search began with {lengths[0]} of a training. At each rung the best "
-        f"one in {factor} of those that had ended there went on, where the last one stopped: by "
-        "front over the objectives, and in a front those first that stand alone. Scores are "
+        f"one in {factor} of those that had ended there went on from where they had stopped: by "
+        "front over the objectives, and in a front those first that stand alone. None waited for "
+        f"the others, so in all more than one in {factor} may have gone on. Scores are "
         "compared within a rung only, since the learning rate is still high at the lower ones; "
         "only networks that were trained in full length are ranked."
     )

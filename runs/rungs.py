@@ -1,9 +1,10 @@
 """Halving: short trainings first, and the better ones of each rung go on; for several objectives.
 
 The rule is the asynchronous one of ASHA (Li et al. 2020, arXiv 1810.05934): nobody waits for a rung
-to fill. The order within a rung is that of NSGA-II (Deb et al. 2002): fronts one after the other,
-and in a front those first that stand alone; Syne Tune's MO-ASHA goes by fronts too. What goes on
-depends on the finished trials alone, so a resumed run goes on with those of the killed one.
+to fill, so in all more than one in so many goes on, as others come among the best. The order within
+a rung is that of NSGA-II (Deb et al. 2002): fronts one after the other, and in a front those first
+that stand alone; Syne Tune's MO-ASHA goes by fronts too. What goes on depends on the finished
+trials alone, so a resumed run goes on with those of the killed one.
 """
 
 from __future__ import annotations

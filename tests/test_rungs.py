@@ -277,16 +277,16 @@ def test_whatever_happens_the_best_go_on_once(
 @pytest.mark.parametrize("names", [BOTH, ("accuracy", "macs", "latency")])
 def test_a_proposal_among_thousands_is_quick(names: tuple[str, ...]) -> None:
     run, rng = Run(Settings(fidelity="halving", objectives=names)), np.random.default_rng(0)
-    for _ in range(6000):
+    for _ in range(4000):
         number = run.ask()
         run.end(number, round(float(rng.random()), 3), float(rng.random()), latency_ms=rng.random())
-    for _ in range(1000):
+    for _ in range(600):
         run.ask(number_of(run.ladder.propose(run.history, PLENTY)))
     seconds = []
     for _ in range(20):
         run.end(run.ask(), round(float(rng.random()), 3), float(rng.random()))
-        begin = time.perf_counter()
+        begin = time.thread_time()  # others may use the machine
         assert run.ladder.propose(run.history, PLENTY) is not None
-        seconds.append(time.perf_counter() - begin)
-    # About 5 ms with two objectives and 10 with three; others may use the machine.
+        seconds.append(time.thread_time() - begin)
+    # About 3 ms with two objectives and 5 with three.
     assert min(seconds) < 0.05, seconds
