@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -211,7 +212,7 @@ def _own_part(settings: Settings, units: float, seconds: Sequence[Seconds]) -> _
     """Give the search's own trainings by rungs."""
     ends = ladder(settings)
     goes_on = [(GO_ON / settings.halving_factor) ** rung for rung in range(len(ends))]
-    shares = [float(end - before) for end, before in zip(ends, (0, *ends), strict=False)]
+    shares = [float(end - start) for end, start in zip(ends, (Fraction(0), *ends), strict=False)]
     networks = units / sum(share * part for share, part in zip(shares, goes_on, strict=True))
     return _Part(trials=networks * sum(goes_on), lengths=units, measured=networks, seconds=seconds)
 
