@@ -78,6 +78,8 @@ def replay(budget: int, fidelity: str, seed: int) -> History:
 
 
 def test_replayed_at_equal_epochs() -> None:
+    census = planned((ASSETS / "table.yaml").read_text()).space.census
+    assert {network for network, _ in table()} == {network.id for network in census.all()}
     every = np.array([losses_of(row) for (_, rung), row in table().items() if rung == 2])
     reference = reference_of(every)
     whole = hypervolume(every, reference)
