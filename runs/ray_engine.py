@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,14 @@ from runs.plan import Plan
 from runs.ray_pool import RayPool
 from search_space.errors import RunError, shown
 
+logger = logging.getLogger(__name__)
+
 LOCAL = "local"
 REFRESH_S = 5.0
 """Seconds between two looks at the nodes."""
+CONNECT_S = 10.0
+STORE_BYTES = 256 << 20
+"""Object store of our own Ray: only weights of a training pass through it, if anything."""
 ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -44,20 +51,23 @@ class RayEngine:
         Raises:
             RunError: there is none.
         """
-        own: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+        own = dict[str, Any]()
+        if address == LOCAL:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            own |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+            own |= {"runtime_env": {"env_vars": {"PYTHONPATH": _search_path()}}}
         self._looked = float("-inf")
         self._nodes: list[dict[str, Any]] = []
         self._grows = False
         self._connected = False
         with _own_signals():
             try:
+                _require_port(address)
                 ray.init(
                     address=address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": {"PYTHONPATH": _search_path()}},
-                    **own,
-                    **more,
+                    **(own | more),
                 )
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 said = " ".join(str(error).split())[:300]
@@ -67,9 +77,7 @@ class RayEngine:
                     "nodes have them"
                 ) from error
         self._connected = True
-        # The live table has the screen.
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        _hush()
 
     def device(self, asked: str) -> str:
         """Give the device of the cluster for what the user asked for.
@@ -192,6 +200,30 @@ def _gpu_bytes() -> int:
 def _search_path() -> str:
     """Give a path on which workers of this machine find this program, and what the user added."""
     return os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
+
+
+def _require_port(address: str) -> None:
+    """Try HOST:PORT before Ray does, which needs minutes to see that nobody is there.
+
+    Raises:
+        OSError: nobody is there.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S):
+            pass
+
+
+def _hush() -> None:
+    """Keep Ray off the screen, which the live table has: its logs tell it all."""
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # What daemons of the cluster say is printed whatever `log_to_driver` is, and not by a logger.
+    vars(import_module("ray._private.worker"))["print_to_stdstream"] = _log
+
+
+def _log(data: dict[str, Any], **_: Any) -> None:
+    logger.info("%s", " ".join(map(str, data["lines"])))
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ TRAININGS = frozenset({"train", "longer"})
 """Kinds of jobs that are spread over the cluster."""
 AHEAD = 8
 """One job in so many is handed out before there is a worker for it, so that none waits for one."""
+WAITS_S = 120.0
+"""A training that no worker has begun by then is worth a line."""
 LOST = "its Ray worker or node was lost: "
 MEASURED_TWICE = 2
 """How often a job of the measuring node is begun where the node is lost."""
@@ -75,6 +77,8 @@ class RayPool:
         self._size = size
         self._run = run
         self._measuring = measuring
+        self._resources = resources
+        self._told_waiting = False
         self._number = 0
         self._running: dict[int, _Running] = {}
         self._stack = contextlib.ExitStack()
@@ -160,6 +164,7 @@ class RayPool:
             if number is None:
                 raise WorkFailed(f"ray: the cluster must stay in reach, got: {told!r}")
             found += self._events_of(number, told)
+        self._watch()
         return found
 
     def close(self) -> None:
@@ -178,6 +183,20 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         """Close the pool."""
         self.close()
+
+    def _watch(self) -> None:
+        """Say once that the cluster gives no workers."""
+        if self._told_waiting or not self._running:
+            return
+        first = next(iter(self._running.values()))
+        if first.began is None and time.monotonic() > first.submitted + WAITS_S:
+            self._told_waiting = True
+            logger.warning(
+                "no worker of the cluster has begun a job since %g s, each needs %s; look with "
+                "'ray status' what takes the room",
+                WAITS_S,
+                self._resources,
+            )
 
     def _events_of(self, number: int, told: Any) -> list[PoolEvent]:
         """Turn what a worker told, or the exception that it ended by, into events of its job."""
