@@ -6,13 +6,17 @@ Nothing imports this module, or pytest could not rewrite it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runs.cli import cli
 from runs.ending import run
+from runs.plan import Plan
 from tests.faults_programs import Program, Start, assert_nothing_left
+from tests.faults_searches import LONGER
+from tests.micro import RECIPE, Inputs
 
 
 @pytest.fixture
@@ -54,3 +58,15 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
         return code, printed.out, printed.err
 
     return command
+
+
+@pytest.fixture(scope="module")
+def plan(inputs: Inputs) -> Plan:
+    return inputs.planned(budget=3)[0]
+
+
+@pytest.fixture(scope="module")
+def halving(inputs: Inputs) -> Plan:
+    """A plan in which most trainings stop on the way."""
+    recipe = replace(RECIPE, epochs=LONGER)
+    return inputs.planned(budget=1, fidelity="halving", recipe=recipe)[0]
