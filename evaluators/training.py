@@ -33,7 +33,9 @@ REPORTS_PER_EPOCH = 4
 FORWARD_IMAGES = 4
 """Images of a forward pass alone for each of a backward pass, where memory is short.
 
-The one keeps a few maps at a time, the other those of every layer.
+The one keeps a few maps at a time, the other those of every layer. A network of three blocks of 32
+channels on 96 x 96 pixels took 1.36 GB in batches of 32, 0.22 in parts of 8 and 0.06 in parts of 2,
+evaluation included (`peak_bytes`, CPU).
 """
 
 
