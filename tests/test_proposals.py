@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from runs.anchors import anchors, random_draw
 from runs.history import History
 from runs.measures import measure_with
-from runs.proposals import SAMPLERS, Proposer
+from runs.proposals import Proposer
 from runs.ranking import objectives_named
 from runs.records import Event
+from runs.samplers import SAMPLERS
+from search_space.architecture import Architecture
 from search_space.space import DesignSpace
 from search_space.yaml_io import load_space, parse_space
 from tests.micro import SPACE
@@ -38,10 +42,19 @@ def proposer(
     )
 
 
+def score_of_id(network: Architecture) -> float:
+    return int(network.id[:4], 16) / 65536
+
+
 def searched(
-    space: DesignSpace, budget: int, *, sampler: str = "tpe", restart_every: int = 10**6
+    space: DesignSpace,
+    budget: int,
+    *,
+    sampler: str = "tpe",
+    restart_every: int = 10**6,
+    score: Callable[[Architecture], float] = score_of_id,
 ) -> tuple[list[Event], History]:
-    """Search with accuracy read off the id, forgetting everything but the events now and then."""
+    """Search with accuracy by a formula, forgetting everything but the events now and then."""
     events: list[Event] = []
     history, source = History(), proposer(space, sampler=sampler)
     for number in range(budget):
@@ -71,7 +84,7 @@ def searched(
                 "event": "done",
                 "trial": number,
                 "state": "complete",
-                "accuracy": int(found.id[:4], 16) / 65536,
+                "accuracy": score(found),
                 "macs": measure(found)["macs"],
             },
         ]
@@ -143,6 +156,39 @@ def test_a_proposer_rebuilt_from_the_events_proposes_the_same(sampler: str) -> N
     _, straight = searched(micro(), 40, sampler=sampler)
     _, restarted = searched(micro(), 40, sampler=sampler, restart_every=7)
     assert [t.id for t in straight.done] == [t.id for t in restarted.done]
+
+
+def test_a_duplicate_gives_way_to_a_network_beside_it() -> None:
+    space = micro()
+    history = History(searched(space, 40, sampler="tpe")[0])
+    source = proposer(space, sampler="tpe")
+    again = history.done[0].architecture
+    source.make_sampler = lambda _seed: optuna.samplers.PartialFixedSampler(
+        space.answers(again), optuna.samplers.RandomSampler()
+    )
+    near = {network.id for network in space.neighbours(again)}
+    found = source.propose(40, history)
+    assert found is not None
+    assert found.duplicates == 1
+    assert found.architecture.id in near - history.tried.keys()
+    assert dict(found.params) == space.answers(found.architecture)
+    assert found.distributions.keys() == found.params.keys()
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii"])
+def test_a_sampler_learns_from_what_it_is_shown(sampler: str) -> None:
+    """Where the smaller network is the better one in everything, it comes to propose small ones."""
+    space = load_space("default").bound(size=(28, 28), channels=1)
+    costs = {
+        name: [
+            trial.result["macs"]
+            for trial in searched(
+                space, 50, sampler=name, score=lambda network: 1 - measure(network)["macs"] / 1e9
+            )[1].done[-20:]
+        ]
+        for name in (sampler, "random")
+    }
+    assert np.median(costs[sampler]) < 0.6 * np.median(costs["random"])
 
 
 def test_another_seed_proposes_others_after_the_anchors() -> None:
