@@ -55,6 +55,8 @@ class RayEngine:
         if address == LOCAL:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             own |= {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+            # As the children of this machine have it; Ray would put them behind everything else.
+            own |= {"_system_config": {"worker_niceness": 0}}
             own |= {"runtime_env": {"env_vars": {"PYTHONPATH": _search_path()}}}
         self._looked = float("-inf")
         self._nodes: list[dict[str, Any]] = []

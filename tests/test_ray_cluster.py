@@ -28,7 +28,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_AUTH_MODE", "disabled")
     folder = tmp_path_factory.getbasetemp().parent / "rays"
-    head = {"num_cpus": 0, "object_store_memory": 100 * MB, "temp_dir": str(folder)}
+    head: dict[str, Any] = {"num_cpus": 0, "object_store_memory": 100 * MB, "temp_dir": str(folder)}
+    head |= {"_system_config": {"worker_niceness": 0}}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     ray.shutdown()

@@ -62,7 +62,12 @@ def runs(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     found["ray"] = run(engine, inputs, folder / "ray", 2)
     found["ray-serial"] = run(engine, inputs, folder / "ray-serial", 1)
     engine.close()
-    head = {"num_cpus": 1, "object_store_memory": 100 * MB, "temp_dir": str(short / "rayc")}
+    head: dict[str, Any] = {
+        "num_cpus": 1,
+        "object_store_memory": 100 * MB,
+        "temp_dir": str(short / "rayc"),
+    }
+    head |= {"_system_config": {"worker_niceness": 0}}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=100 * MB)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from runs.anchors import middle
+from runs.planning import middle
 from runs.ray_engine import RayEngine
 from runs.records import Records
 from runs.search import Search
@@ -69,7 +69,7 @@ def test_workers_of_a_cluster_are_kept_busy(
         object_store_memory=200 << 20,
         _temp_dir=str(tmp_path_factory.getbasetemp().parent / "rayb"),
         # It would start as many idle workers at once.
-        _system_config={"prestart_worker_first_driver": False},
+        _system_config={"prestart_worker_first_driver": False, "worker_niceness": 0},
     )
     crew = f"{Sleeper.__module__}:{Sleeper.__name__}"
     begin = time.monotonic()
