@@ -48,7 +48,7 @@ WRITTEN = ("weights", "checkpoint")
 """Fields that name a file it writes."""
 
 Fetch = Callable[[str], bytes | None]
-"""Gives the content of a file of the driver, one of `Parcel.files`; None where there is none."""
+"""Gives the content of a file of the driver by its absolute path; None where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +62,6 @@ class Parcel:
     """Of the session."""
     name: str
     """Of this parcel, told by no other."""
-    files: tuple[str, ...]
-    """What the node may ask for, by the driver's absolute paths: a node that sees the run directory
-    and the library asks for none."""
     processor: str
     """Digest of what the driver's compiled library is for."""
 
@@ -91,17 +88,11 @@ def marked(run: Path) -> Iterator[str]:
 
 def parcel(job: Job, run: Path, token: str) -> Parcel:
     """Pack a job of a run; reads no file."""
-    run = run.resolve()
-    library = _library_of(job.payload)
-    files = [str(run / name) for name in _reads(job.payload)]
-    if library is not None:
-        files += [library, str(seal(Path(library)))]
     return Parcel(
         job=job,
-        run=str(run),
+        run=str(run.resolve()),
         token=token,
         name=secrets.token_hex(8),
-        files=tuple(files),
         processor=_processor(),
     )
 
@@ -246,11 +237,6 @@ def _named(payload: Any, names: tuple[str, ...]) -> list[str]:
 
 def _reads(payload: Any) -> list[str]:
     return _named(payload, READ) + [file for _, file in getattr(payload, "networks", ())]
-
-
-def _library_of(payload: Any) -> str | None:
-    found: str | None = getattr(getattr(payload, "backends", payload), "library", None)
-    return found
 
 
 def _processor() -> str:

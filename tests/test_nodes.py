@@ -8,7 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -87,13 +87,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Driver:
-    """What a node asks, and the paths that it asked for."""
+    """What a node asks; notes the paths."""
 
-    asked: list[str]
+    seen_from_node: Path = Path("/")
+    """A folder of the driver by the name that the node knows."""
+    here: Path = Path("/")
+    """Where it is."""
+    asked: list[str] = field(default_factory=list)
 
     def fetch(self, path: str) -> bytes | None:
         self.asked.append(path)
-        return contents(path)
+        return contents(str(self.here / Path(path).relative_to(self.seen_from_node)))
 
 
 def train_job(plan: Plan, run: Path, data: DataSource, **changes: Any) -> Job:
@@ -150,15 +154,15 @@ def test_a_node_that_does_not_see_it_trains_the_same_network(
         weights = (driver / "weights" / "1.safetensors").read_bytes()
         (driver / "weights" / "1.safetensors").unlink()
 
-        asks = Driver([])
         sent = pickle.loads(pickle.dumps(parcel(on, driver, TOKEN)))
         # The driver's folder is gone from the node's sight, with the images.
         away = driver.rename(driver.with_name("elsewhere"))
-        job = unpacked(sent, home, lambda path: asks.fetch(path.replace(str(driver), str(away))))
+        asks = Driver(driver, away)
+        job = unpacked(sent, home, asks.fetch)
         assert value(pool, job) == expected
     files = written(sent, home)
     assert files == {"weights/1.safetensors": weights}
-    assert len(asks.asked) == 1
+    assert asks.asked == [str(driver / "weights" / "0.safetensors")]
     store(away, files)
     assert (away / "weights" / "1.safetensors").read_bytes() == weights
     assert [path.name for path in home.iterdir() if path.name == sent.name] == []
@@ -203,8 +207,9 @@ def test_a_file_that_is_gone_is_left_to_the_job(
     plan, _ = planned
     job = train_job(plan, driver, plan.data, goes_on="checkpoints/3.pt", weights=None)
     sent = parcel(job, driver, TOKEN)
-    assert sent.files == (str(driver / "checkpoints" / "3.pt"),)
-    there = Path(unpacked(sent, home, contents).payload.run)
+    asks = Driver()
+    there = Path(unpacked(sent, home, asks.fetch).payload.run)
+    assert asks.asked == [str(driver / "checkpoints" / "3.pt")]
     assert list(there.iterdir()) == []
 
 
@@ -329,21 +334,18 @@ def test_the_library_comes_to_a_node_with_the_same_processor(
     assert unpacked(parcel(job, driver, TOKEN), home, never).payload.backends == backends
 
     gone = tmp_path / "cache" / built.name
-    asks = Driver([])
+    asks = Driver(gone.parent, built.parent)
     sent = parcel(
         train_job(plan, driver, plan.data, backends=replace(backends, library=str(gone))),
         driver,
         TOKEN,
     )
-    assert sent.files == (str(gone), str(seal(gone)))
     for _ in range(2):
-        job = unpacked(
-            sent, home, lambda path: asks.fetch(path.replace(str(gone.parent), str(built.parent)))
-        )
+        job = unpacked(sent, home, asks.fetch)
         own = home / built.name
         assert job.payload.backends == replace(backends, library=str(own))
         assert own.read_bytes() == built.read_bytes()
-    assert len(asks.asked) == 2
+    assert asks.asked == [str(seal(gone)), str(gone)]
     probe = ProbeJob(shapes=(), library=str(gone), device="cpu")
     job = Job(key="probe", function=score_networks, payload=probe)
     assert unpacked(parcel(job, driver, TOKEN), home, never).payload.library == str(own)
