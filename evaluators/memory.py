@@ -28,8 +28,8 @@ TRAINED_BYTES = 16
 """Of a parameter: its weight, its gradient and AdamW's two moments, in float32."""
 EVALUATED_BYTES = 24
 """Of a parameter at the end: a merged copy is evaluated beside what the optimiser still has."""
-MASKED_BYTES = 4
-"""Of a parameter of a sparse network beside that: its mask."""
+MASKED_BYTES = 8
+"""Of a parameter of a sparse network beside that: its mask, and a copy while masks are moved."""
 
 SCATTERED, SCATTERED_TORCH = 1.1, 1.2
 """What the maps take of a process over their bytes, in the gaps that freed ones leave; more where
@@ -115,7 +115,7 @@ def training_bytes(
     if batch_size is not None and images < batch_size:
         together = min(together, batch_size, FORWARD_IMAGES * images)
     evaluation = EVALUATED_BYTES * params + (
-        _evaluated(architecture, num_classes) * on.value_bytes * together
+        scattered * _evaluated(architecture, num_classes) * on.value_bytes * together
     )
     return masks + round(max(step, evaluation))
 
@@ -190,7 +190,8 @@ def _evaluated(architecture: Architecture, num_classes: int) -> float:
     if architecture.head == DENSE:
         height, width = architecture.size
         most = max(most, 4 * num_classes * height * width)
-    return most
+    # The images come as bytes and are normalised whole.
+    return most + 1.25 * _image(architecture)
 
 
 # Blocks. A block's input is kept by its first part, its output by whatever comes next; the

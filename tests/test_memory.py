@@ -190,3 +190,21 @@ def test_a_process_takes_what_is_predicted_of_a_published_network() -> None:
         architecture, CLASSES, 4, batch_size=5, backends=Backends(rest="torch")
     )
     assert 0.75 < predicted / measured < CERTAIN
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_takes_more_than_a_step_is_predicted(
+    backends: dict[str, Backends],
+) -> None:
+    architecture = replace(
+        _wide("convnext", 8, size=64, stride=2),
+        stages=tuple(
+            replace(stage, depth=1, placement=stage.placement[0])
+            for stage in _wide("convnext", 8, size=64, stride=2).stages
+        ),
+    )
+    on = backends["native"]
+    measured = measured_peak(architecture.to_json(), 4, validated=250, library=on.library)
+    predicted = training_bytes(architecture, CLASSES, 4, backends=on)
+    assert predicted > 5 * training_bytes(architecture, CLASSES, 4, batch_size=5, backends=on)
+    assert 0.75 < predicted / measured < CERTAIN
