@@ -57,7 +57,7 @@ class Program:
 
     def kill(self) -> None:
         """End it as the power does: all of its group at once."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
         with self.process:
             pass
