@@ -25,7 +25,6 @@ from runs.calibration import (
     worth_model,
 )
 from runs.engines import PRELOAD
-from runs.forecast import measurement_s
 from runs.history import History
 from runs.latencies import TRIAL_BUDGET_S
 from runs.measures import measure_with, model_of
@@ -34,6 +33,7 @@ from runs.plan import Plan, load_plan
 from runs.proposals import Proposer
 from runs.ranking import objectives_named
 from runs.records import read_events
+from runs.timing import measurement_s
 from runs.workers import Finished, Job, Pool, PoolEvent
 from search_space.acceptance import known_beforehand
 from search_space.architecture import Architecture
