@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,13 @@ def test_the_local_engine_runs_jobs_in_children_of_this_machine(
 def test_children_in_segmentation_start_with_the_metric(inputs: Inputs) -> None:
     plan, _ = inputs.planned(budget=2)
     assert preload(plan) == ("runs.warm", "runs.objective")
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        # Bound and not listening: nobody answers, and nobody else takes the port.
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        said = f"--ray: must reach a Ray cluster, got '{address}': .*'ray status'.*RAY_AUTH_MODE"
+        with pytest.raises(RunError, match=said), open_engine(address):
+            pass
