@@ -186,16 +186,16 @@ class RayPool:
 
     def _watch(self) -> None:
         """Say once that the cluster gives no workers."""
-        if self._told_waiting or not self._running:
+        first = next((r for r in self._running.values() if r.training), None)
+        if self._told_waiting or first is None or first.began is not None:
             return
-        first = next(iter(self._running.values()))
-        if first.began is None and time.monotonic() > first.submitted + WAITS_S:
+        if time.monotonic() > first.submitted + WAITS_S:
             self._told_waiting = True
             logger.warning(
-                "no worker of the cluster has begun a job since %g s, each needs %s; look with "
-                "'ray status' what takes the room",
+                "no worker of the cluster has begun a training since %g s, each needs %s; look "
+                "with 'ray status' what takes the room",
                 WAITS_S,
-                self._resources,
+                " and ".join(f"{amount:g} {kind}" for kind, amount in self._resources.items()),
             )
 
     def _events_of(self, number: int, told: Any) -> list[PoolEvent]:
