@@ -91,9 +91,9 @@ def keys_of(value: Any) -> Any:
 
 def schema(directory: Path) -> dict[str, Any]:
     """Give files, columns, and the keys of the record by kind of event."""
-    names = sorted(
-        str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()
-    )
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    # Locks for quiet lie on the node that is to be quiet.
+    names = sorted(str(p.relative_to(directory)) for p in files if not p.name.startswith(".quiet"))
     found: dict[str, Any] = {
         # The trained-on network is named after itself.
         "files": ["weights/final" if "final-" in name else name for name in names],
