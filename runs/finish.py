@@ -296,6 +296,9 @@ def is_finished(history: History, total: int, *, more_time: bool = False) -> boo
     last = max((trial.result["seq"] for trial in history.done), default=-1)
     if finished is None or finished["seq"] < last:
         return False
+    if float(history.spent) < float(finished["spent"]) - 0.001:
+        # Damage to the record took trials that were done.
+        return False
     # A study that needs no more than it has, or lost a training, ends below its budget.
     complete = history.spent >= total or "exhausted" in history.final
     return complete or finished.get("budget") == total
