@@ -14,15 +14,8 @@ from builders.native import compiled
 from builders.network import build_network
 from evaluators.cost import cost
 from evaluators.dense_loss import enlarged_cross_entropy
-from evaluators.memory import (
-    CERTAIN,
-    TRAINED_BYTES,
-    Conditions,
-    fitting_images,
-    smaller,
-    step_values,
-    training_bytes,
-)
+from evaluators.held import Conditions, step_values
+from evaluators.memory import CERTAIN, TRAINED_BYTES, fitting_images, smaller, training_bytes
 from search_space.architecture import Architecture
 from search_space.yaml_io import load_architecture
 from tests.family_architectures import EVERY, small_architecture
