@@ -264,7 +264,8 @@ def _devices(device: str) -> list[str]:
     """Name what trainings take in turn."""
     if device != "cuda":
         return [device]
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    # Ray gives each training its GPU, also where the driver has none.
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
 
 
 def _time_limit(history: History, factor: float) -> float:

@@ -13,12 +13,11 @@ import zlib
 from collections import deque
 from collections.abc import Container
 
-import moocore
 import numpy as np
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from runs.rungs import crowding_distance
+from runs.rungs import front_order
 
 SHOWN = 300
 """Trials that a sampler is shown at most."""
@@ -69,9 +68,7 @@ class Past:
         if len(self._best) <= BEST:
             return self._best
         losses = self.signs * np.array([trial.values for trial in self._best], dtype=float)
-        fronts = np.asarray(moocore.pareto_rank(losses), dtype=np.int64)
-        order = np.lexsort((-crowding_distance(losses, fronts), fronts))
-        return [self._best[place] for place in sorted(order[:BEST])]
+        return [self._best[place] for place in sorted(front_order(losses)[:BEST])]
 
 
 class Shown(InMemoryStorage):

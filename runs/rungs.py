@@ -185,11 +185,19 @@ class _Rung:
         by_number = np.argsort(numbers)
         numbers, losses = numbers[by_number], losses[by_number]
         known = np.isfinite(losses).all(axis=1)
-        whole = losses[known]
-        fronts = np.asarray(moocore.pareto_rank(whole) if len(whole) else [], dtype=np.int64)
-        order = np.lexsort((-crowding_distance(whole, fronts), fronts))
+        order = front_order(losses[known])
         behind = sorted(numbers[~known].tolist(), key=lambda n: (n in self.diverged, n))
         return [*numbers[known][order].tolist(), *behind]
+
+
+def front_order(losses: Floats) -> NDArray[np.int64]:
+    """Give the places of the points, the best first: by front, then by crowding distance.
+
+    Args:
+        losses: (N, objectives); finite, less is better.
+    """
+    fronts = np.asarray(moocore.pareto_rank(losses) if len(losses) else [], dtype=np.int64)
+    return np.lexsort((-crowding_distance(losses, fronts), fronts))
 
 
 def crowding_distance(losses: Floats, fronts: NDArray[np.int64]) -> Floats:

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("search_space", "builders", "evaluators", "runs")
 """Left to right: a room imports itself and the rooms before it."""
 
-COMMANDS = {f"runs/cli{name}.py" for name in ("", "_erf", "_profile", "_search", "_study")}
+COMMANDS = {
+    f"runs/cli{name}.py" for name in ("", "_erf", "_export", "_profile", "_search", "_study")
+}
 """They alone import inside functions."""
 
 # A heavy package is imported in these modules only.
@@ -24,9 +26,9 @@ ONLY_IN = {
     "jinja2": {"runs/report.py"},
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
-        *("runs/guideline_figure.py", "runs/roofline_figure.py"),
+        *("runs/guideline_figure.py", "runs/roofline_figure.py", "runs/rung_figure.py"),
     },
-    "moocore": {"evaluators/estimates.py", "runs/ranking.py"},
+    "moocore": {"evaluators/estimates.py", "runs/ranking.py", "runs/rungs.py"},
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
     "platformdirs": {"runs/backends.py"},
