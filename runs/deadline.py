@@ -78,6 +78,7 @@ class Deadline:
         events: Iterable[Event],
         estimate: Forecast | None,
         *,
+        begun: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to count.
@@ -86,13 +87,14 @@ class Deadline:
             time_s: for all sessions together; None is without end.
             events: of earlier sessions.
             estimate: of what is left; None where nothing is.
+            begun: when this session began, by the clock; None: now.
             clock: gives seconds.
         """
         self._time_s = math.inf if time_s is None else time_s
         self._before = elapsed_s(events)
         self._needed = 0.0 if estimate is None else estimate.training_s + estimate.closing_s
         self._clock = clock
-        self._begin = clock()
+        self._begin = clock() if begun is None else begun
 
     @property
     def left_s(self) -> float:

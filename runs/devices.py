@@ -44,7 +44,7 @@ def sharing_text(device: str, gpus: int, workers: int, gpus_per_trial: float) ->
 
     Args:
         device: cpu, cuda (all GPUs) or cuda:N.
-        gpus: number of GPUs.
+        gpus: number of GPUs that the driver sees; 0 on the head of a cluster.
         workers: trainings at a time.
         gpus_per_trial: part of a GPU that each gets.
 
@@ -53,8 +53,8 @@ def sharing_text(device: str, gpus: int, workers: int, gpus_per_trial: float) ->
     """
     if device == "cpu":
         return "" if gpus_per_trial == 1 else "--gpus-per-trial does nothing on a CPU"
-    used = max(1, gpus) if device == "cuda" else 1
-    if workers > used * sharing(gpus_per_trial):
+    used = gpus if device == "cuda" else 1
+    if used and workers > used * sharing(gpus_per_trial):
         return f"{workers} trainings at a time are more than {used} x {sharing(gpus_per_trial)}"
     if gpus_per_trial == 1:
         return ""

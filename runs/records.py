@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from search_space.errors import RunError
+from search_space.errors import RunError, WorkFailed
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class Records:
         """Write one event and return it once it is on the disk.
 
         Raises:
-            RunError: the disk is full or failing; the record is as it was before.
+            WorkFailed: the disk is full or failing; the record is as it was before.
             ValueError: a field is named `seq` or `crc`, or a number is not finite.
         """
         if fields.keys() & {"seq", "crc"}:
@@ -221,7 +221,7 @@ class Records:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._record, self._end)
-            raise RunError(
+            raise WorkFailed(
                 f"{self.directory / RECORD_NAME}: event {event!r} could not be written, "
                 f"{error.strerror}; everything before it is safe: make room, then continue with "
                 f"`replk-search resume {self.directory}`"

@@ -52,7 +52,7 @@ from runs.study import study_of
 from runs.training_job import checkpoint_name, training_job
 from runs.worker_time import WorkerTime
 from runs.workers import Finished, Job, Progress
-from search_space.errors import RunError, WorkFailed
+from search_space.errors import WorkFailed
 
 LATENCY = (
     *("latency_ms", "latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
@@ -181,7 +181,7 @@ class Search:
                         self._finished(event)
         except (KeyboardInterrupt, WorkFailed):
             # They are begun again, and it was not they that ended this session.
-            with contextlib.suppress(RunError):
+            with contextlib.suppress(WorkFailed):
                 self._record("interrupted", trials=self._cut_off())
             raise
 

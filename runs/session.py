@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,8 @@ class Manner:
     """Where the run is shown while it goes on: see `runs.optuna_export`."""
     cache: Path | None = None
     """Folder for compiled libraries and probes; None: the user's."""
+    begun: float = field(default_factory=time.monotonic)
+    """When it began, by the monotonic clock: what comes before the search takes time too."""
 
     def slot(self, plan: Plan, directory: Path) -> AbstractContextManager[Slots]:
         """Open slots for one job at a time."""
@@ -212,7 +215,8 @@ def budget_in_time(
     with writable(manner.cache or user_cache()) as folder:
         plan = _with_backends(plan, folder, directory, manner, note)
         with manner.engine.pool(plan.settings.workers, plan, directory) as pool:
-            return budget_for(plan, time_networks(plan, pool), seconds, shares)
+            timed = time_networks(plan, pool)
+    return budget_for(plan, timed, seconds - (time.monotonic() - manner.begun), shares)
 
 
 def _with_backends(
@@ -300,7 +304,7 @@ def _go_on(
             console,
             time_limit_s=limit,
             room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
-            in_time=Deadline(settings.time_s, records.events, estimate),
+            in_time=Deadline(settings.time_s, records.events, estimate, begun=manner.begun),
             on_done=told,
         )
         for trial in history.done:
@@ -322,7 +326,9 @@ def _go_on(
         except WorkFailed as error:
             # What is done is shown all the same.
             failure = error
-        console.finish(write_results(directory, plan, History(records.events)))
+        # A disk that takes no event takes no table either: the first failure is what counts.
+        with contextlib.suppress(*((RunError,) if failure else ())):
+            console.finish(write_results(directory, plan, History(records.events)))
         if failure is not None:
             raise failure
 

@@ -58,7 +58,7 @@ def test_a_disk_full_while_an_event_is_written_costs_that_event_alone(
             said = (
                 rf"{RECORD_NAME}: event 'done' could not .*No space left.* safe: make room, .*{out}"
             )
-            with pytest.raises(RunError, match=said):
+            with pytest.raises(WorkFailed, match=said):
                 searched(plan, records, Meddled(1, at_start=meet))
         disk.make_room()
         assert [trial.number for trial in History(read_events(out)).pending] == [1]
@@ -83,7 +83,7 @@ def test_an_event_that_only_partly_fits_is_taken_back_and_written_when_there_is_
 
     with recorded(out) as records:
         try:
-            with pytest.raises(RunError, match=r"event 'done' could not be written, .*make room"):
+            with pytest.raises(WorkFailed, match=r"event 'done' could not be written, .*make room"):
                 searched(plan, records, Meddled(1, at_start=meet))
         finally:
             limits.pop().__exit__(None, None, None)

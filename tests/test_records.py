@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.records import MARK_NAME, RECORD_NAME, Records, decode, encode, read_events, write_atomic
-from search_space.errors import RunError
+from search_space.errors import RunError, WorkFailed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -317,14 +317,14 @@ def test_a_second_process_is_refused_with_the_owner_and_free_once_he_is_killed(
 FILL = """
 import resource, signal, sys
 from runs.records import Records
-from search_space.errors import RunError
+from search_space.errors import WorkFailed
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 records = Records.open(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     while True:
         records.append("done", note="x" * 100)
-except RunError as error:
+except WorkFailed as error:
     print(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 records.append("session", after="room was made")
