@@ -356,7 +356,7 @@ def test_a_failing_sync_is_an_error_and_leaves_no_event(
     with Records.create(tmp_path, {}) as records:
         with monkeypatch.context() as patched:
             patched.setattr("os.fsync", fail)
-            with pytest.raises(RunError, match="Input/output error"):
+            with pytest.raises(WorkFailed, match="Input/output error"):
                 records.append("done")
         assert len(records.events) == len(read_events(tmp_path)) == 1
 
