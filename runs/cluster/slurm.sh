@@ -3,7 +3,7 @@
 #
 #   sbatch runs/cluster/slurm.sh /shared/results/mine --budget 200
 #
-# From a clone on a shared disk, in an environment with replk-search[cluster]. The same command
+# From a clone on a shared disk, in an environment where pip install ".[cluster]" was run. The same command
 # again goes on with the run.
 
 #SBATCH --job-name=replk-search
