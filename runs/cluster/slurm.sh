@@ -3,8 +3,8 @@
 #
 #   sbatch runs/cluster/slurm.sh /shared/results/mine --budget 200
 #
-# From a clone on a shared disk, in an environment where pip install ".[cluster]" was run. The same command
-# again goes on with the run.
+# From a clone on a shared disk, in an environment where pip install ".[cluster]" was run. The same
+# command again goes on with the run.
 
 #SBATCH --job-name=replk-search
 #SBATCH --output=%x-%j.log
@@ -28,6 +28,8 @@ export RAY="$address:6379"
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
+# Ray would run workers behind everything else, and latencies with them.
+export RAY_worker_niceness=0
 # Of the cluster that this job starts, whatever else the user runs.
 unset RAY_ADDRESS
 
