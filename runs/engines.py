@@ -7,7 +7,7 @@ needs ray is imported when a Ray engine is opened, not before.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from runs.devices import sharing
 from runs.jobs import MEMORY_SHARE, Room, Slots, memory_limit
 from runs.plan import Plan, default_workers, resolved_device
 from runs.workers import Pool
+from search_space.errors import RunError
 
 PRELOAD = ("runs.warm", "runs.objective")
 PRELOAD_DENSE = (*PRELOAD, "torchmetrics")
@@ -46,6 +47,9 @@ class Engine(Protocol):
             asked: by the user.
             device: as `device` gave it.
             gpus_per_trial: part of a GPU that a training gets.
+
+        Raises:
+            RunError: there is no room for a training.
         """
 
     def room(self, workers: int, device: str, gpus_per_trial: float = 1.0) -> Room:
@@ -55,6 +59,9 @@ class Engine(Protocol):
             workers: trainings at a time.
             device: as `device` gave it.
             gpus_per_trial: part of a GPU that a training gets.
+
+        Raises:
+            RunError: there is no room for a training.
         """
 
     def pool(self, workers: int, plan: Plan, directory: Path) -> AbstractContextManager[Slots]:
@@ -64,6 +71,9 @@ class Engine(Protocol):
             workers: trainings at a time.
             plan: gives device, task and the part of a GPU.
             directory: of the run; need not exist before a job reads or writes there.
+
+        Raises:
+            RunError: there is no room for a training.
         """
 
     def close(self) -> None:
@@ -126,11 +136,20 @@ def open_engine(ray: str | None = None) -> Iterator[Engine]:
     Raises:
         RunError: there is no cluster there, or ray is not installed.
     """
-    # Not at the top: ray is half a second of imports.
-    engine: Engine = (
-        LocalEngine() if ray is None else import_module("runs.ray_engine").RayEngine(ray)
-    )
+    engine: Engine = LocalEngine() if ray is None else _ray_engine()(ray)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def _ray_engine() -> Callable[[str], Engine]:
+    # Not at the top: ray is half a second of imports.
+    try:
+        engine: Callable[[str], Engine] = import_module("runs.ray_engine").RayEngine
+    except ImportError as error:
+        raise RunError(
+            f"--ray: must have ray installed, with its Tune, got: {error}; run "
+            "pip install 'ray[tune]'"
+        ) from error
+    return engine

@@ -24,6 +24,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -159,11 +160,28 @@ def node_home(token: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def quiet_folder() -> Path:
+    """Give the folder of this node's lock for quiet, the same for all sessions of a user; it stays.
+
+    Its name is none that the next pool takes for an abandoned one.
+
+    Raises:
+        RunError: somebody else's folder has its name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"replk-quiet-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RunError(f"{folder}: must be a folder of ours, somebody else made it; remove it")
+    return folder
+
+
 def unpacked(sent: Parcel, home: Path, fetch: Fetch) -> Job:
     """Give the job of a parcel as this node can run it; call `written` once it is over.
 
-    The lock for quiet is always one of this node. A compiled library is used on processors like the
-    driver's alone. On any other, torch takes its place, and a line in the log says so: what was
+    The lock for quiet is always that of this node. A compiled library is used on processors like
+    the driver's alone. On any other, torch takes its place, and a line in the log says so: what was
     compiled would at best not load, and what this node could compile rounds otherwise, under
     another name than the record keeps.
 
@@ -195,7 +213,7 @@ def unpacked(sent: Parcel, home: Path, fetch: Fetch) -> Job:
 
     payload = sent.job.payload
     places: dict[str, Callable[[Any], Any]] = {
-        "quiet": lambda _: str(home),
+        "quiet": lambda _: str(quiet_folder()),
         "run": lambda _: str(run),
         "data": images,
         "library": library,

@@ -60,7 +60,7 @@ class RayEngine:
             own |= {"runtime_env": {"env_vars": {"PYTHONPATH": _search_path()}}}
         self._looked = float("-inf")
         self._nodes: list[dict[str, Any]] = []
-        self._grows = False
+        self._offered: int | None = None
         self._connected = False
         with _own_signals():
             try:
@@ -103,27 +103,45 @@ class RayEngine:
         return asked
 
     def workers(self, asked: int | None, device: str, gpus_per_trial: float = 1.0) -> int:
-        """Give as many trainings as the cluster has room for; more where nodes join later."""
-        self._grows = asked is None
-        return asked or max(1, self._slots(device, gpus_per_trial))
+        """Give as many trainings as the cluster has room for; more where nodes join later.
+
+        Raises:
+            RunError: no node has room for one.
+        """
+        self._require_room(device, gpus_per_trial)
+        self._offered = None if asked else self._slots(device, gpus_per_trial)
+        return asked or self._slots(device, gpus_per_trial)
 
     def room(self, workers: int, device: str, gpus_per_trial: float = 1.0) -> Room:
-        """Give the memory that a training has on the node that has the least for one."""
+        """Give the memory that a training has on the node that has the least for one.
+
+        Raises:
+            RunError: no node has room for one.
+        """
+        self._require_room(device, gpus_per_trial)
         shares = [
             node["Resources"].get("memory", 0) / max(1, min(workers, slots))
             for node in self._alive()
             if (slots := _slots_of(node, device, gpus_per_trial))
         ]
-        host = int(min(shares, default=0))
+        host = int(min(shares))
         if device == "cpu":
             return Room(host_bytes=host)
         total = ray.get(ray.remote(_gpu_bytes).options(num_gpus=gpus_per_trial).remote())
         return Room(host_bytes=host, gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total))
 
     def pool(self, workers: int, plan: Plan, directory: Path, **more: Any) -> RayPool:
-        """Open slots on the cluster."""
+        """Open slots on the cluster.
+
+        Their number follows the nodes where it is the one that `workers` gave for None, and more
+        than one: jobs that are asked for one by one, and a search of one worker, stay so.
+
+        Raises:
+            RunError: no node has room for a training.
+        """
         device, part = plan.settings.device, plan.settings.gpus_per_trial
-        grows = self._grows and workers == plan.settings.workers
+        self._require_room(device, part)
+        grows = 1 < workers == self._offered
         return RayPool(
             (lambda: max(1, self._slots(device, part))) if grows else (lambda: workers),
             run=directory,
@@ -155,6 +173,15 @@ class RayEngine:
             self._looked = time.monotonic()
         return self._nodes
 
+    def _require_room(self, device: str, part: float) -> None:
+        nodes = self._alive()
+        if not any(_slots_of(node, device, part) for node in nodes):
+            raise RunError(
+                f"--ray: must have a node with a {_kind(device)}, got a cluster of {len(nodes)} "
+                "nodes with none; wait until 'ray status' shows one, or start one with "
+                "'ray start --address=...'"
+            )
+
     def _slots(self, device: str, part: float) -> int:
         return sum(_slots_of(node, device, part) for node in self._alive(fresh=False))
 
@@ -163,7 +190,7 @@ class RayEngine:
 
         The driver's node, where it has what the trainings use.
         """
-        kind = "CPU" if device == "cpu" else "GPU"
+        kind = _kind(device)
         found = [n["NodeID"] for n in self._alive() if n["Resources"].get(kind, 0) >= 1]
         here = self._here()
         if not found:
@@ -185,6 +212,11 @@ def _nodes() -> list[dict[str, Any]]:
 
 def _only_on(node: str) -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _kind(device: str) -> str:
+    """Name what a training needs, as Ray does."""
+    return "CPU" if device == "cpu" else "GPU"
 
 
 def _slots_of(node: dict[str, Any], device: str, part: float) -> int:

@@ -65,6 +65,10 @@ class Desk:
         """Give a pickled parcel away; None where it was taken before."""
         return self._parcels.pop(number, None)
 
+    def drop(self, number: int) -> None:
+        """Let go of a parcel that nobody will take."""
+        self._parcels.pop(number, None)
+
     def read(self, path: str) -> bytes | None:
         """Read a file of the driver's machine; None where it is gone."""
         found: bytes | None = import_module("runs.nodes").contents(path)

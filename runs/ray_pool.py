@@ -169,6 +169,8 @@ class RayPool:
 
     def close(self) -> None:
         """End all jobs; a second call does nothing."""
+        # First, or the thread that measures would take the end of its actor for a lost node.
+        self._exchange.end()
         self._to_measure.put(None)
         if self._measurer is not None:
             ray.kill(self._measurer)
@@ -206,6 +208,9 @@ class RayPool:
         key = running.job.key
         if not isinstance(told, list):
             del self._running[number]
+            if running.training:
+                # Its worker may have died before it took it.
+                self._desk.drop.remote(number)
             seconds = time.monotonic() - (running.began or time.monotonic())
             why = LOST + " ".join(str(told).split())[:500]
             return [Finished(key=key, outcome="crash", error=why, seconds=seconds)]
@@ -241,6 +246,8 @@ class RayPool:
     def _measured(self, number: int, content: bytes) -> Any:
         """Run one job there; gives its end, or why there was none."""
         for attempt in range(MEASURED_TWICE):
+            if self._exchange.ended:
+                break
             try:
                 if self._measurer is None:
                     options = self._measuring()

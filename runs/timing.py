@@ -12,7 +12,7 @@ from evaluators.evidence import GUIDELINES
 from evaluators.latency import MIN_ROUNDS, WARMUP_CALLS
 from evaluators.memory import fitting_images
 from runs.calibration import draw_networks
-from runs.jobs import TIME_LIMIT_S, JobKey, Slots, memory_limit, several
+from runs.jobs import TIME_LIMIT_S, JobKey, Room, Slots, memory_limit, several
 from runs.latencies import TRIAL_BUDGET_S, first_device
 from runs.measures import measure_with, model_of
 from runs.objective import TimingJob, time_trainings
@@ -44,16 +44,22 @@ class Timed:
     """Of one network, the reference beside it included; no training goes on meanwhile."""
 
 
-def time_networks(plan: Plan, pool: Slots) -> Timed:
+def time_networks(plan: Plan, pool: Slots, room: Room | None = None) -> Timed:
     """Time steps of a few networks of the space and of its study, as many at a time as are free.
+
+    Args:
+        plan: says how the networks are trained.
+        pool: runs the jobs.
+        room: for one training; None: its part of this machine's memory.
 
     Raises:
         WorkFailed: a network could not be timed.
     """
     drawn = [plan.reference, *draw_networks(plan, TIMED_NETWORKS - 1)[: TIMED_NETWORKS - 1]]
-    drawn = _trainable(plan, drawn) or [plan.reference]
-    blocks = _trainable(plan, block_networks(plan))
-    seconds = _timed(plan, pool, [*drawn, *blocks])
+    limit = memory_limit(plan.settings.workers) if room is None else room.host_bytes
+    drawn = _trainable(plan, drawn, limit) or [plan.reference]
+    blocks = _trainable(plan, block_networks(plan), limit)
+    seconds = _timed(plan, pool, [*drawn, *blocks], limit)
     own, study = seconds[: len(drawn)], seconds[len(drawn) :]
     return Timed(search=own, study=study or own, latency_s=measurement_s(plan))
 
@@ -96,22 +102,27 @@ def block_networks(plan: Plan) -> list[Architecture]:
     ]
 
 
-def _trainable(plan: Plan, networks: Sequence[Architecture]) -> list[Architecture]:
+def _trainable(
+    plan: Plan, networks: Sequence[Architecture], limit_bytes: int
+) -> list[Architecture]:
     """Give the networks whose batches are predicted to fit into the memory of a training whole.
 
-    Of a GPU's memory nothing is known here.
+    On a GPU all of them: the limit is one of main memory.
     """
-    batch, limit = plan.recipe.batch_size, memory_limit(plan.settings.workers)
+    batch = plan.recipe.batch_size
     if plan.settings.device != "cpu":
         return list(networks)
     return [
         network
         for network in networks
-        if fitting_images(network, plan.num_classes, batch, limit, backends=plan.backends) == batch
+        if batch
+        == fitting_images(network, plan.num_classes, batch, limit_bytes, backends=plan.backends)
     ]
 
 
-def _timed(plan: Plan, pool: Slots, networks: Sequence[Architecture]) -> tuple[Seconds, ...]:
+def _timed(
+    plan: Plan, pool: Slots, networks: Sequence[Architecture], limit_bytes: int
+) -> tuple[Seconds, ...]:
     """Time some networks, as many at a time as the search will train."""
     workers = min(plan.settings.workers, len(networks), pool.free)
     jobs = [
@@ -126,7 +137,7 @@ def _timed(plan: Plan, pool: Slots, networks: Sequence[Architecture]) -> tuple[S
                 backends=plan.backends,
             ),
             time_limit_s=TIME_LIMIT_S,
-            memory_limit_bytes=memory_limit(workers),
+            memory_limit_bytes=limit_bytes,
         )
         for worker in range(workers)
     ]

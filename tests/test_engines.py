@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,12 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
         said = f"--ray: must reach a Ray cluster, got '{address}': .*'ray status'.*RAY_AUTH_MODE"
         with pytest.raises(RunError, match=said), open_engine(address):
             pass
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("runs.ray_engine", "runs.ray_pool", "runs.ray_node", "runs.ray_tuner"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said = r"--ray: must have ray installed, with its Tune, got: .*; run pip install 'ray\[tune\]'"
+    with pytest.raises(RunError, match=said), open_engine("local"):
+        pass

@@ -20,6 +20,7 @@ from builders.native import NoCompiler, compiled, seal
 from evaluators.images import ImageData
 from runs import nodes
 from runs.images import DataSource, decoded
+from runs.locks import QuietLock
 from runs.nodes import contents, marked, node_home, parcel, store, unpacked, written
 from runs.objective import (
     LatencyJob,
@@ -135,7 +136,7 @@ def test_a_node_that_sees_the_run_works_in_it(
     with marked(driver) as token, decoded(plan.data, images, driver) as data:
         sent = parcel(train_job(plan, driver, data, start="weights/7.safetensors"), driver, token)
         job = unpacked(sent, home, never)
-        assert job.payload == replace(sent.job.payload, quiet=str(home))
+        assert job.payload == replace(sent.job.payload, quiet=str(nodes.quiet_folder()))
         assert written(sent, home) == {}
     assert not (driver / nodes.MARKER_NAME).exists()
 
@@ -314,7 +315,7 @@ def test_every_job_gets_the_paths_of_its_node(
     )
     timing = TimingJob(architectures=(), recipe=plan.recipe, data=plan.data, device="cpu")
     for payload, expected in (
-        (latency, replace(latency, quiet=str(home))),
+        (latency, replace(latency, quiet=str(nodes.quiet_folder()))),
         (timing, timing),
         (plan.data, plan.data),
         (None, None),
@@ -423,6 +424,36 @@ def test_a_home_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / f"replk-search-{os.getuid()}-a").symlink_to(tmp_path / "mine")
     with pytest.raises(RunError, match="must be a folder of ours"), node_home("a"):
         pass
+
+
+def test_all_sessions_of_a_node_share_its_lock_for_quiet(
+    planned: tuple[Plan, ImageData], driver: Path, home: Path
+) -> None:
+    plan, _ = planned
+    with node_home("another") as elsewhere:
+        jobs = [
+            unpacked(parcel(train_job(plan, driver, plan.data), driver, token), place, never)
+            for token, place in ((TOKEN, home), ("another", elsewhere))
+        ]
+    quiet, other = (Path(job.payload.quiet) for job in jobs)
+    assert quiet == other
+    assert quiet.stat().st_mode & 0o777 == 0o700
+    with QuietLock(quiet).shared(), pytest.raises(TimeoutError, match="did not pause"):  # noqa: SIM117
+        with QuietLock(other).exclusive(timeout_s=0.01):
+            pass
+    # Pools remove what nobody holds; this they leave.
+    folder, lock = make_folder()
+    os.close(lock)
+    folder.rmdir()
+    assert sorted(path.name for path in quiet.iterdir()) == [".quiet", ".quiet-turnstile"]
+
+
+def test_a_lock_for_quiet_is_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / f"replk-quiet-{os.getuid()}").symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match="must be a folder of ours"):
+        nodes.quiet_folder()
 
 
 def test_a_run_that_is_not_there_yet_is_seen_by_no_node(tmp_path: Path, home: Path) -> None:
