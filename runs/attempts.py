@@ -21,10 +21,10 @@ from runs.workers import Finished
 from search_space.errors import WorkFailed
 
 FAILURES_IN_A_ROW = 20
-STARTS = 4
+STARTS = 20
 """A training is begun so often; one that took its driver down each time is recorded as failed.
 
-One network may take a machine down; somebody who kills a run three times must lose none.
+One network may take a machine down for ever; somebody who kills a run many times must lose none.
 """
 SCORES = ("accuracy", "val_loss", "miou")
 """How the results begin that a diverged training does not have."""
@@ -95,9 +95,12 @@ def another_try(
         images: that went through the network at a time.
     """
     fewer = smaller(images) if event.outcome == "memory" else None
-    if before is not None or event.outcome not in ("crash", "memory"):
-        return None
-    if event.outcome == "memory" and fewer is None:
+    if event.outcome == "crash":
+        again = before is None
+    else:
+        # One whose worker was lost before has not been tried alone.
+        again = fewer is not None and (before is None or before["outcome"] == "crash")
+    if not again:
         return None
     return {
         "trial": trial.number,

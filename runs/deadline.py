@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from runs.console import duration
 from runs.forecast import Forecast, Left, reckoned
+from runs.history import History
 from runs.plan import Plan
 from runs.records import Event
 from runs.schedule import Parts
@@ -56,6 +57,29 @@ def budget_for(plan: Plan, timed: Timed, seconds: float, shares: Callable[[int],
             f"{duration(takes(least))}, got {duration(seconds)}; give more, or train shorter with "
             "--epochs"
         )
+    return _greatest(takes, least, seconds)
+
+
+def more_for(plan: Plan, history: History, timed: Timed, seconds: float) -> int:
+    """Give the total of trainings that a run comes to when it goes on for a time.
+
+    Args:
+        plan: of the run.
+        history: what is done; at least that, and what was handed out.
+        timed: its networks.
+        seconds: that are left, closing steps included.
+    """
+
+    def takes(budget: int) -> float:
+        grown = replace(plan, settings=replace(plan.settings, budget=budget))
+        return reckoned(grown.settings, Left.of(grown, history), timed).seconds
+
+    promised = sum(trial.share for trial in history.pending)
+    return _greatest(takes, max(1, math.ceil(history.spent + promised)), seconds)
+
+
+def _greatest(takes: Callable[[int], float], least: int, seconds: float) -> int:
+    """Give the greatest budget that takes no longer; the least where none does."""
     low, high = least, least + 1
     while takes(high) <= seconds and high < LARGEST_BUDGET:
         low, high = high, 2 * high

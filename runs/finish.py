@@ -47,6 +47,7 @@ from runs.records import Records
 from runs.standings import ranked, recommended
 from runs.training_job import weights_name, weights_path
 from runs.wording import plural
+from runs.worker_time import WorkerTime
 from runs.workers import Job
 
 REMEASURE_ROUNDS = 4
@@ -76,6 +77,7 @@ class Finish:
         on_progress: OnProgress,
         time_limit_s: float = TIME_LIMIT_S,
         out_of_time: bool = False,
+        begun: float | None = None,
     ) -> None:
         """Prepare the steps.
 
@@ -87,6 +89,7 @@ class Finish:
             on_progress: is told how a training goes.
             time_limit_s: for a training as long as a trial's.
             out_of_time: whether trainings were left out because the time was over.
+            begun: when the session began, by the monotonic clock; None: now.
         """
         self.plan = plan
         self.time_limit_s = time_limit_s
@@ -94,6 +97,7 @@ class Finish:
         self.pool = pool
         self.note = note
         self.out_of_time = out_of_time
+        self.time = WorkerTime(session=begun)
         self.on_progress = on_progress
         self.history = History(records.events)
         self.objectives = objectives_named(plan.settings.objectives)
@@ -130,7 +134,8 @@ class Finish:
         if known is None or known["seq"] < self.last_done:
             found = step()
             with undisturbed():
-                self.history.apply(self.records.append(kind, **found))
+                event = self.records.append(kind, **found, at_s=self.time.at_s)
+                self.history.apply(event)
 
     def _remeasure(self) -> dict[str, Any]:
         """Measure the front again with nothing else running, and whoever comes onto it by that."""
@@ -266,14 +271,15 @@ class Finish:
         return weights_path(self.records.directory, trial.number)
 
     def _prune(self) -> None:
-        """Drop the weights that nobody asked to keep, and what stopped trainings would go on from.
+        """Drop the weights that nobody asked to keep.
 
-        One that goes on all the same, in a run that is given more budget, begins anew.
+        What stopped trainings go on from stays, for a run that is given more budget or time.
         """
         keep = self.plan.settings.keep_weights
         if keep == "all":
             return
-        shutil.rmtree(self.records.directory / "checkpoints", ignore_errors=True)
+        if keep == "none":
+            shutil.rmtree(self.records.directory / "checkpoints", ignore_errors=True)
         kept = {self._weights(trial) for trial in self.front()} if keep == "front" else set()
         for trial in self.history.trials.values():
             if self._weights(trial) not in kept:
@@ -282,17 +288,9 @@ class Finish:
             self._weights(trial).with_suffix(".tmp").unlink(missing_ok=True)
 
 
-def is_finished(history: History, total: int, *, more_time: bool = False) -> bool:
-    """Whether a search to this total has nothing left to do, its closing steps included.
-
-    Args:
-        history: of the run.
-        total: its budget.
-        more_time: whether it is given time that it did not have.
-    """
+def is_finished(history: History, total: int) -> bool:
+    """Whether a search to this total has nothing left to do, its closing steps included."""
     finished = history.final.get("finished")
-    if finished is not None and more_time and finished.get("out_of_time"):
-        return False
     last = max((trial.result["seq"] for trial in history.done), default=-1)
     if finished is None or finished["seq"] < last:
         return False
@@ -301,4 +299,5 @@ def is_finished(history: History, total: int, *, more_time: bool = False) -> boo
         return False
     # A study that needs no more than it has, or lost a training, ends below its budget.
     complete = history.spent >= total or "exhausted" in history.final
-    return complete or finished.get("budget") == total
+    stopped_by_time = finished.get("out_of_time", False)
+    return complete or (finished.get("budget") == total and not stopped_by_time)

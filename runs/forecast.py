@@ -17,7 +17,7 @@ import numpy as np
 from runs.console import duration
 from runs.finish import FINAL_FACTOR
 from runs.history import SPENDING, History, Trial
-from runs.jobs import Slots
+from runs.jobs import Room, Slots
 from runs.latencies import FRONT_BUDGET_S
 from runs.plan import Plan, Settings
 from runs.rungs import ladder
@@ -153,17 +153,33 @@ def _part_of(trial: Trial) -> str:
     return "confirm" if trial.role == "confirm" else "own"
 
 
-def forecast(plan: Plan, pool: Slots, history: History) -> Forecast:
+def forecast(plan: Plan, pool: Slots, history: History, room: Room | None = None) -> Forecast:
     """Say what the trainings that are left and the closing steps will take.
 
     Reckons with the trainings that are done; where these are few, times a few steps of a few
     networks of the space.
 
+    Args:
+        plan: of the run.
+        pool: runs the jobs.
+        history: of the run.
+        room: for one training; None: its part of this machine's memory.
+
     Raises:
         WorkFailed: a network could not be timed.
     """
-    left = Left.of(plan, history)
-    return reckoned(plan.settings, left, _known(plan, history, left) or time_networks(plan, pool))
+    return reckoned(
+        plan.settings, Left.of(plan, history), timed_networks(plan, pool, history, room)
+    )
+
+
+def timed_networks(plan: Plan, pool: Slots, history: History, room: Room | None = None) -> Timed:
+    """Give what trainings take: by those that are done, or where these are few by timed steps.
+
+    Raises:
+        WorkFailed: a network could not be timed.
+    """
+    return _known(plan, history, Left.of(plan, history)) or time_networks(plan, pool, room)
 
 
 def reckoned(settings: Settings, left: Left, timed: Timed) -> Forecast:

@@ -147,6 +147,9 @@ class History:
             self.trials[event["trial"]].starts += 1
         elif kind == "retried":
             self.retried[event["trial"]] = event
+            # It ended without its driver.
+            if event["trial"] in self.trials and self.trials[event["trial"]].starts:
+                self.trials[event["trial"]].starts -= 1
         elif kind == "interrupted":
             # The user ended that session: it was not these trainings that took it down.
             for number in self.trials.keys() & set(event["trials"]):

@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -18,6 +19,11 @@ WAIT_S = 1.0
 """Longest sleep between two looks at the children."""
 TIME_LIMIT_S = 1800.0
 """A training that takes longer hangs, where nothing is known about how long they take."""
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where Linux says what a container may take, in its second and first version."""
 MEMORY_SHARE = 0.8
 """Part of the machine's memory that the trainings may take together."""
 
@@ -122,15 +128,30 @@ class Room:
     """Main memory, beyond the libraries."""
     gpu_bytes: int | None = None
     """Of its GPU; None on a CPU."""
+    alone_bytes: int = 0
+    """The same for one that has nothing beside it; 0: not known to be more."""
     gpus: int = 0
     """GPUs among which the driver chooses; 0 where something else gives each training its own."""
 
-    @property
-    def network_bytes(self) -> int:
-        """Where the network lies: what its predicted memory is compared with."""
-        return self.host_bytes if self.gpu_bytes is None else self.gpu_bytes
+    def network(self, *, alone: bool = False) -> int:
+        """Give the bytes where the network lies: what its predicted memory is compared with."""
+        share = self.host_bytes if self.gpu_bytes is None else self.gpu_bytes
+        return max(share, self.alone_bytes) if alone else share
+
+    def host(self, *, alone: bool = False) -> int:
+        """Give the bytes of main memory."""
+        return self.network(alone=alone) if self.gpu_bytes is None else self.host_bytes
 
 
 def memory_limit(workers: int) -> int:
     """Give the bytes that one of so many trainings may take."""
-    return int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
+    return int(MEMORY_SHARE * machine_bytes() / workers)
+
+
+def machine_bytes() -> int:
+    """Give the main memory of this machine, or of the container that this process is in."""
+    limits = [psutil.virtual_memory().total]
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits)

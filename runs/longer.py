@@ -35,8 +35,8 @@ from runs.jobs import (
 from runs.objective import TrainJob, train_network, training_seed
 from runs.plan import Plan, resolved_device, unchanged_plan
 from runs.records import Event, Records
-from runs.search import Watcher
 from runs.session import HANGS, session_budget
+from runs.watcher import Watcher
 from runs.wording import plural
 from runs.workers import Finished, Job, Pool, Progress
 from search_space.errors import RunError, WorkFailed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -102,3 +103,25 @@ class Mirror:
                 f"--optuna-storage: {masked(self.target)} {what}; the search goes on without it, "
                 f"'replk-search export {self.directory} --optuna' writes the whole study to a file"
             )
+
+
+@contextlib.contextmanager
+def mirrored(
+    target: str | None, plan: Plan, directory: Path, warn: Callable[[str], None]
+) -> Iterator[Callable[[Trial], None]]:
+    """Mirror a run for a `with` block; gives what is told of finished trials.
+
+    Args:
+        target: see `Mirror`; None mirrors nothing.
+        plan: of the run.
+        directory: of the run.
+        warn: see there.
+    """
+    if target is None:
+        yield lambda _: None
+        return
+    mirror = Mirror(target, plan, directory, warn=warn)
+    try:
+        yield mirror.told
+    finally:
+        mirror.close()

@@ -8,10 +8,10 @@ again when the run is resumed.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from runs.anchors import first_networks
 from runs.attempts import (
@@ -50,6 +50,8 @@ from runs.schedule import Schedule
 from runs.standings import leaders_of
 from runs.study import study_of
 from runs.training_job import checkpoint_name, training_job
+from runs.waiting import Waiting
+from runs.watcher import Watcher
 from runs.worker_time import WorkerTime
 from runs.workers import Finished, Job, Progress
 from search_space.errors import WorkFailed
@@ -59,22 +61,6 @@ LATENCY = (
     PREDICTED,
 )
 """What a training that goes on takes over: it is the same network."""
-
-
-class Watcher(Protocol):
-    """What the loop tells a console."""
-
-    def trial_started(self, number: int, text: str) -> None:
-        """A training begins."""
-
-    def progress(self, number: int, metrics: dict[str, Any]) -> None:
-        """A training reports."""
-
-    def trial_done(self, row: dict[str, Any]) -> None:
-        """A trial has its result."""
-
-    def counts(self, counts: Counter[str]) -> None:
-        """Trials by state, duplicates and rejected ones included."""
 
 
 class Search:
@@ -91,6 +77,7 @@ class Search:
         room: Room | None = None,
         in_time: Callable[[], bool] = lambda: True,
         on_done: Callable[[Trial], None] = lambda _: None,
+        begun: float | None = None,
     ) -> None:
         """Prepare to go on where the record ends.
 
@@ -103,6 +90,7 @@ class Search:
             room: for one training; None: its part of this machine's memory.
             in_time: whether another training may begin.
             on_done: is told of every finished trial.
+            begun: when the session began, by the monotonic clock; None: now.
         """
         self.plan = plan
         self.records = records
@@ -132,15 +120,11 @@ class Search:
             lambda history: leaders_of(plan, history),
             exhausted="exhausted" in self.history.final,
         )
-        self.time = WorkerTime()
+        self.time = WorkerTime(session=begun)
         self.out_of_time = False
         """Whether trainings were left out because the time is over."""
         self._done: list[Trial] = []
-        self._again: deque[Trial] = deque()
-        self._by_itself: deque[Trial] = deque()
-        """Trainings that ran out of memory: each is tried again with nothing beside it."""
-        for trial in self.history.pending:
-            self._queue(trial)
+        self._waiting = Waiting(self.history)
         self._begun = {trial.number: trial.starts for trial in self.history.pending}
         self._training: dict[int, Trial] = {}
         self._trained: dict[int, dict[str, Any]] = {}
@@ -204,24 +188,22 @@ class Search:
             if trial.state == "asked":
                 self._train(trial)
 
-    def _queue(self, trial: Trial) -> None:
-        """Have a trial trained that was handed out before."""
-        (self._by_itself if is_alone(self.history, trial) else self._again).append(trial)
-
     def _next(self) -> Trial | None:
         """Give the next trial: one that was handed out before, else a new proposal."""
-        if any(is_alone(self.history, trial) for trial in self._training.values()):
+        running = self._training.values()
+        if any(is_alone(self.history, trial) for trial in running):
             return None
-        waiting = self._by_itself or self._again
-        pending = sum((trial.share for trial in self.history.pending), self.history.spent)
-        if not waiting and pending >= self.plan.settings.budget:
+        left = self.plan.settings.budget - self.history.spent
+        promised = sum(trial.share for trial in self.history.pending)
+        if not self._waiting and promised >= left:
             return None
         if not self.in_time():
             self.out_of_time = True
             return None
-        if self._by_itself:
-            return None if self._training else self._by_itself.popleft()
-        return waiting.popleft() if waiting else self._asked()
+        if self._waiting:
+            taken = sum(self.history.trials[n].share for n in (*self._training, *self._trained))
+            return self._waiting.next(running, left - taken)
+        return self._asked()
 
     def _asked(self) -> Trial | None:
         """Give a new trial, recorded before it is handed out."""
@@ -256,12 +238,12 @@ class Search:
         if trial.starts >= STARTS:
             self._lose(trial, f"its training ended the whole search {STARTS} times")
             return
+        alone = is_alone(self.history, trial)
         images = self._images(trial)
         if images is None:
-            why = too_large(self.plan, trial, self.room.network_bytes)
-            self._lose(trial, why, state="infeasible")
+            self._make_room(trial)
             return
-        self._record("started", trial=trial.number, start=trial.starts + 1)
+        self._record("started", trial=trial.number, start=trial.starts + 1, images=images)
         self._training[trial.number] = trial
         self.pool.submit(
             training_job(
@@ -271,7 +253,8 @@ class Search:
                 device=self._devices.take(trial.number),
                 images=images,
                 time_limit_s=self.time_limit_s,
-                memory_bytes=self.room.host_bytes,
+                memory_bytes=self.room.host(alone=alone),
+                gpu_share=1.0 if alone else self.plan.settings.gpus_per_trial,
             )
         )
         self.watcher.trial_started(trial.number, trial.id)
@@ -280,7 +263,19 @@ class Search:
         """Give the images of a backward pass of a trial; None where no two fit."""
         known = self.history.retried.get(trial.number)
         fewer: int | None = known["micro_batch"] if known else None
-        return fewer or images_at_once(self.plan, trial, self.room.network_bytes)
+        return fewer or images_at_once(self.plan, trial, self.room.network())
+
+    def _make_room(self, trial: Trial) -> None:
+        """Have a network that does not fit beside others trained alone, if it fits there."""
+        most = self.room.network(alone=True)
+        why = too_large(self.plan, trial, most)
+        images = images_at_once(self.plan, trial, most)
+        if images is None or is_alone(self.history, trial):
+            self._lose(trial, why, state="infeasible")
+            return
+        fields = {"outcome": "memory", "why": why, "micro_batch": images}
+        self._record("retried", trial=trial.number, **fields)
+        self._waiting.add(trial)
 
     def _measure(self, numbers: tuple[int, ...]) -> None:
         """Measure trained networks side by side."""
@@ -335,7 +330,7 @@ class Search:
         fields = another_try(trial, event, before, images=images)
         if fields is not None:
             self._record("retried", **fields)
-            self._queue(trial)
+            self._waiting.add(trial)
             return
         state = "infeasible" if event.outcome == "memory" else "failed"
         self._lose(trial, f"{event.outcome}: {event.error}", state=state)
@@ -370,7 +365,6 @@ class Search:
             **trained,
             **latency,
             **network_fields(trial.architecture, self.plan.num_classes),
-            at_s=self.time.at_s,
         )
         self._told(trial)
 
@@ -382,8 +376,7 @@ class Search:
 
     def _lose(self, trial: Trial, why: str, *, state: str = "failed") -> None:
         """Record a trial that brought nothing."""
-        fields = {"state": state, "error": why.strip(), "at_s": self.time.at_s}
-        self._record("done", trial=trial.number, **fields)
+        self._record("done", trial=trial.number, state=state, error=why.strip())
         self._told(trial)
         require_hope(self._done, budget=self.plan.settings.budget, directory=self.directory)
 
@@ -395,6 +388,6 @@ class Search:
 
     def _record(self, kind: str, **fields: Any) -> Event:
         with undisturbed():
-            event = self.records.append(kind, **fields)
+            event = self.records.append(kind, **fields, at_s=self.time.at_s)
             self.history.apply(event)
         return event

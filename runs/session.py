@@ -14,15 +14,16 @@ from evaluators.images import ImageData
 from runs.backends import found_again, user_cache, with_backends, writable
 from runs.calibration import NETWORKS, Calibration, applied, calibrate, needs_model, worth_model
 from runs.console import Console
-from runs.deadline import Deadline, budget_for
+from runs.deadline import Deadline, budget_for, more_for
 from runs.engines import Engine, LocalEngine
 from runs.finish import Finish, is_finished
 from runs.folders import require_writable
-from runs.forecast import Forecast, forecast
-from runs.history import History, Trial, plain_number
+from runs.forecast import Forecast, forecast, timed_networks
+from runs.history import History, plain_number
 from runs.images import decoded
 from runs.jobs import TIME_LIMIT_S, Slots
-from runs.optuna_mirror import Mirror
+from runs.locks import ROOM_NAME, TURNSTILE_NAME
+from runs.optuna_mirror import mirrored
 from runs.outputs import write_results
 from runs.plan import (
     Plan,
@@ -129,13 +130,17 @@ def resume(
         settings = replace(
             plan.settings,
             budget=total,
-            workers=workers or plan.settings.workers,
-            time_s=time_s or session_time(records.events) or plan.settings.time_s,
+            workers=_workers(plan, records.events, manner, asked=workers),
+            # A budget stands for itself; what was left of a time does not bound it.
+            time_s=time_s or (None if budget else session_time(records.events)),
         )
         plan = replace(plan, settings=settings)
-        if is_finished(history, total, more_time=time_s is not None):
+        if time_s is not None and budget is None:
+            plan = _for_longer(plan, history, records, manner)
+            settings, total = plan.settings, plan.settings.budget
+        if is_finished(history, total):
             with Console(total, quiet=manner.quiet, workers=settings.workers) as console:
-                console.note(f"{directory}: finished already; --budget goes on with it")
+                console.note(f"{directory}: finished already; --budget or --time goes on with it")
                 console.finish(write_results(directory, plan, history))
             return
         manner.engine.device(settings.device)
@@ -147,6 +152,27 @@ def resume(
             with decoded(plan.data, images, directory) as source:
                 del images
                 _go_on(replace(plan, data=source), records, manner, arguments=arguments)
+
+
+def _workers(
+    plan: Plan, events: Sequence[dict[str, Any]], manner: Manner, *, asked: int | None
+) -> int:
+    """Give the trainings at a time of a session that goes on: on the same machine as before."""
+    settings = plan.settings
+    sessions = [event for event in events if event["event"] == "session"]
+    engines = [event.get("engine", "local") for event in sessions[-1:]]
+    if asked is None and manner.engine.name == "local" and engines in ([], ["local"]):
+        return int(sessions[-1]["workers"]) if sessions else settings.workers
+    return manner.engine.workers(asked, settings.device, settings.gpus_per_trial)
+
+
+def _for_longer(plan: Plan, history: History, records: Records, manner: Manner) -> Plan:
+    """Give a run the budget that its new time is enough for."""
+    left = Deadline(plan.settings.time_s, records.events, None, begun=manner.begun).left_s
+    with manner.engine.pool(plan.settings.workers, plan, records.directory) as pool:
+        timed = timed_networks(plan, pool, history)
+    budget = more_for(plan, history, timed, left)
+    return replace(plan, settings=replace(plan.settings, budget=budget))
 
 
 def session_budget(events: Sequence[dict[str, Any]]) -> int | None:
@@ -280,8 +306,9 @@ def _go_on(
     )
     console = Console(settings.budget, quiet=manner.quiet, workers=settings.workers)
     with (
+        _quiet_files(directory),
         manner.engine.pool(settings.workers, plan, directory) as pool,
-        _mirrored(manner, plan, directory, console.note) as told,
+        mirrored(manner.optuna_storage, plan, directory, console.note) as told,
         console,
     ):
         for line in plan_lines(plan, directory):
@@ -306,6 +333,7 @@ def _go_on(
             room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
             in_time=Deadline(settings.time_s, records.events, estimate, begun=manner.begun),
             on_done=told,
+            begun=manner.begun,
         )
         for trial in history.done:
             told(trial)
@@ -321,7 +349,8 @@ def _go_on(
                 note=console.note,
                 on_progress=lambda metrics: console.progress(-1, metrics),
                 time_limit_s=limit,
-                out_of_time=search.out_of_time,
+                out_of_time=search.out_of_time and not search.exhausted,
+                begun=manner.begun,
             ).run()
         except WorkFailed as error:
             # What is done is shown all the same.
@@ -334,24 +363,19 @@ def _go_on(
 
 
 @contextlib.contextmanager
-def _mirrored(
-    manner: Manner, plan: Plan, directory: Path, note: Callable[[str], None]
-) -> Iterator[Callable[[Trial], None]]:
-    """Give what is told of finished trials, so that others can follow the run."""
-    if manner.optuna_storage is None:
-        yield lambda _: None
-        return
-    mirror = Mirror(manner.optuna_storage, plan, directory, warn=note)
+def _quiet_files(directory: Path) -> Iterator[None]:
+    """Remove the files of the lock for quiet behind a `with` block: nobody holds them any more."""
     try:
-        yield mirror.told
+        yield
     finally:
-        mirror.close()
+        for name in (ROOM_NAME, TURNSTILE_NAME):
+            (directory / name).unlink(missing_ok=True)
 
 
 def shortfall(search: Search, settings: Settings) -> Iterator[str]:
     """Say why fewer trainings were made than planned, where that is so."""
     spent, budget = plain_number(search.history.spent), settings.budget
-    if search.out_of_time:
+    if search.out_of_time and not search.exhausted:
         yield (
             f"the time is over: {spent} of {budget} trainings were made; "
             "'replk-search resume' with a longer --time goes on"

@@ -20,6 +20,7 @@ def training_job(
     images: int,
     time_limit_s: float,
     memory_bytes: int,
+    gpu_share: float,
 ) -> Job:
     """Describe the training of a trial to its length, from where the trial before it stopped.
 
@@ -30,7 +31,8 @@ def training_job(
         device: where.
         images: of a batch that go through the network at a time.
         time_limit_s: for the training.
-        memory_bytes: that it may take.
+        memory_bytes: of main memory that it may take.
+        gpu_share: part of a GPU that it may take.
     """
     full = trial.length == 1
     return Job(
@@ -50,7 +52,7 @@ def training_job(
             backends=plan.backends,
             length=trial.length,
             micro_batch=images if images < plan.recipe.batch_size else None,
-            gpu_share=plan.settings.gpus_per_trial,
+            gpu_share=gpu_share,
         ),
         time_limit_s=time_limit_s,
         memory_limit_bytes=memory_bytes,

@@ -13,11 +13,13 @@ class WorkerTime:
     training: float = 0.0
     latency: float = 0.0
     begin: float = field(default_factory=time.monotonic)
+    session: float | None = None
+    """When the session began, which does more than search; None: with the search."""
 
     @property
     def at_s(self) -> float:
         """Seconds since the session began, by a clock that nobody sets."""
-        return round(time.monotonic() - self.begin, 2)
+        return round(time.monotonic() - (self.session or self.begin), 2)
 
     def fields(self, workers: int) -> dict[str, float]:
         """Give seconds of wall time, and of worker time on training and on latency."""

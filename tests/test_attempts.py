@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +18,7 @@ from runs.history import History, Trial
 from runs.jobs import Room
 from runs.plan import Plan
 from runs.search import Search
-from runs.workers import Finished, Job, Started
+from runs.workers import Finished, Job
 from search_space.errors import WorkFailed
 from search_space.yaml_io import load_architecture
 from tests.micro import RECIPE, Inputs, Meddled, Silence
@@ -73,8 +71,11 @@ def test_only_a_lost_worker_and_a_full_memory_are_worth_another_try(
 
 
 def test_there_is_one_more_try_and_none_with_less_than_two_images() -> None:
-    before = {"trial": 3, "outcome": "crash"}
-    assert another_try(trial_of(3), ended("crash"), before, images=32) is None
+    lost, full = ({"trial": 3, "outcome": outcome} for outcome in ("crash", "memory"))
+    for outcome, before in (("crash", lost), ("crash", full), ("memory", full)):
+        assert another_try(trial_of(3), ended(outcome), before, images=32) is None
+    # It has not been tried alone yet.
+    assert another_try(trial_of(3), ended("memory"), lost, images=32) is not None
     assert another_try(trial_of(3), ended("memory"), None, images=2) is None
 
 
@@ -109,6 +110,25 @@ def test_a_network_that_cannot_fit_is_infeasible_and_eats_no_budget(
     assert all(trial.starts == 0 for trial in history.done)
 
 
+def test_a_network_that_fits_alone_only_is_trained_alone(inputs: Inputs, tmp_path: Path) -> None:
+    plan, _ = inputs.planned(budget=3, workers=2)
+    room = Room(host_bytes=1, alone_bytes=10**9)
+    beside: list[set[int]] = []
+
+    def look(job: Job) -> Job:
+        if number(job.key) >= 0:
+            beside.append(set(search._training) - {number(job.key)})
+        return replace(job, memory_limit_bytes=None)
+
+    with recorded(tmp_path / "run") as records, Meddled(2, change=look) as pool:
+        search = Search(plan, records, pool, Silence(), room=room)
+        search.run()
+        history = History(records.events)
+    assert history.counts == {"complete": 3}
+    assert all("is predicted to take" in event["why"] for event in history.retried.values())
+    assert beside == [set()] * 3
+
+
 def test_what_ran_out_of_memory_is_tried_again_alone_with_fewer_images(
     inputs: Inputs, tmp_path: Path
 ) -> None:
@@ -134,22 +154,6 @@ def test_what_ran_out_of_memory_is_tried_again_alone_with_fewer_images(
     assert is_alone(history, history.trials[1])
     assert seen == [None, 16]
     assert beside[1] == set()
-
-
-def test_a_lost_worker_costs_one_retry(plan: Plan, tmp_path: Path) -> None:
-    killed: list[int] = []
-
-    def kill(event: Started) -> None:
-        if number(event.key) == 0 and not killed:
-            killed.append(event.pid)
-            os.kill(event.pid, signal.SIGKILL)
-
-    with recorded(tmp_path / "run") as records, Meddled(1, at_start=kill) as pool:
-        Search(plan, records, pool, Silence()).run()
-        history = History(records.events)
-    assert len(killed) == 1
-    assert [trial.state for trial in history.trials.values()] == ["complete"] * 2
-    assert "SIGKILL" in history.retried[0]["why"]
 
 
 def test_when_the_time_is_over_nothing_more_is_handed_out(plan: Plan, tmp_path: Path) -> None:
