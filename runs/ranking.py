@@ -47,7 +47,7 @@ _FLAGS = {"on_front", "separable", "latency_disturbed", "outside_space", "tied"}
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
 RANKED_STATES = ("complete", "diverged")
-"""States of trials that have a place; one that was stopped at a lower rung has none."""
+"""States of trials that have a place, where they were of full length."""
 CHEAPER = ("latency_ms", "macs", "params")
 """What decides between networks of equal score, first to last."""
 
@@ -181,9 +181,9 @@ def rank(
     In place of the noisy score `metric` stands a network's `estimate`, where there is one. `rank`
     is 1 for the best value of the first objective; equal values go by validation loss, then by the
     cheaper network, then by the earlier trial. One trial of a network competes, its first that is
-    complete. A diverged training stands at chance level: behind every complete one, and never on
-    the front.
-    Trials that failed, were stopped or re-run another come last, with NA.
+    complete. A diverged training of full length stands at chance level: behind every complete one,
+    and never on the front.
+    Trials that failed, were of a lower rung or re-run another come last, with NA.
 
     `front_rank` is 1 for the trials that no other dominates, 2 for those that only trials of
     rank 1 dominate, and so on; trials with a missing objective come one behind the last.
@@ -191,6 +191,8 @@ def rank(
     """
     ranked = frame.copy()
     competing = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
+    # Records from before there were rungs do not say a length.
+    competing = competing[competing["length"].fillna(1) == 1]
     first = competing.assign(repeat=competing["repeat"].fillna(0))
     first = first.sort_values(["state", "repeat", "trial"]).drop_duplicates("id")
     competing = competing.loc[competing.index.isin(first.index)]

@@ -3,8 +3,11 @@
 The rule is the asynchronous one of ASHA (Li et al. 2020, arXiv 1810.05934): nobody waits for a rung
 to fill, so in all more than one in so many goes on, as others come among the best. The order within
 a rung is that of NSGA-II (Deb et al. 2002): fronts one after the other, and in a front those first
-that stand alone; Syne Tune's MO-ASHA goes by fronts too. What goes on depends on the finished
-trials alone, so a resumed run goes on with those of the killed one.
+that stand alone; Syne Tune's MO-ASHA goes by fronts too. What goes on depends on the trials of the
+record alone, so a resumed run goes on with those of the killed one.
+
+Only networks of full length are ranked, so a small budget must reach that length with one of them:
+what the furthest network still needs for it is kept back until one is there.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ class Ladder:
         self.objectives = objectives_named(settings.objectives)
         self._follow(None)
 
-    def propose(self, history: History, left: Fraction) -> Trial | None:
+    def propose(self, history: History, left: Fraction, *, beyond: bool = False) -> Trial | None:
         """Give the stopped trial that goes on next; None where new networks are trained first.
 
         From the second-highest rung down: of the n trials that ended at a rung the best n/factor
@@ -96,21 +99,48 @@ class Ladder:
 
         Args:
             history: of the run; the one of the last call, or another.
-            left: of the budget, in full-length trainings; what goes on fits into it.
+            left: of the budget, in full-length trainings; what goes on fits into it, beside what
+                is kept for the furthest network.
+            beyond: all n may go on, but from a rung to which none is trained just now: there is
+                not enough left for all, so the best of all of them goes first.
         """
-        self._read(history)
+        reserve = self.reserve(history, left)
+        ending = {trial.rung for trial in history.pending} if beyond else set()
         for rung in reversed(range(len(self.lengths) - 1)):
-            if self.lengths[rung + 1] - self.lengths[rung] > left:
+            # The reserve is there for the furthest network.
+            room = left if 1 - self.lengths[rung] == reserve else left - reserve
+            if self.lengths[rung + 1] - self.lengths[rung] > room or rung in ending:
                 continue
             found = self._rungs[rung]
-            number = found.next(len(found.numbers) // self.factor)
+            number = found.next(len(found.numbers) // (1 if beyond else self.factor))
             if number is not None:
                 return history.trials[number]
         return None
 
+    def begins(self, history: History, left: Fraction) -> bool:
+        """Whether a new network may begin with what is left, beside what is kept."""
+        return left - self.lengths[0] >= self.reserve(history, left)
+
+    def reserve(self, history: History, left: Fraction) -> Fraction:
+        """Give what must stay of `left` for the furthest network to reach the full length.
+
+        Nothing once a network reached the last rung, or is trained to it, and nothing where what
+        is left cannot bring one there.
+        """
+        self._read(history)
+        pending = {trial.rung for trial in history.pending}
+        if self._reached or len(self.lengths) - 1 in pending:
+            return Fraction(0)
+        going = [r for r, found in enumerate(self._rungs) if r in pending or found.waits]
+        length = self.lengths[max(going, default=0)]
+        # Where there is none, one must begin first.
+        enough = left >= (1 - length if going else 1)
+        return 1 - length if enough else Fraction(0)
+
     def _follow(self, history: History | None) -> None:
         self._history = history
         self._finished = self._asked = 0
+        self._reached = False
         self._rungs = [_Rung() for _ in self.lengths]
 
     def _read(self, history: History) -> None:
@@ -118,7 +148,9 @@ class Ladder:
         if history is not self._history:
             self._follow(history)
         for trial in history.done[self._finished :]:
-            if trial.rung is not None and trial.state in ENDED:
+            if trial.rung is not None and trial.state == "complete":
+                self._reached = True
+            elif trial.rung is not None and trial.state in ENDED:
                 self._rungs[trial.rung].add(
                     trial.number,
                     trial.state,
@@ -173,11 +205,17 @@ class _Rung:
             self._order = self._sorted()
         return self._order
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is one that may go on and was not continued."""
+        return any(map(self._may_go_on, self.numbers))
+
     def next(self, places: int) -> int | None:
         """Give the best of the first `places` that may go on and was not continued."""
-        return next(
-            (n for n in self.order[:places] if n not in self.gone and n not in self.diverged), None
-        )
+        return next(filter(self._may_go_on, self.order[:places]), None)
+
+    def _may_go_on(self, number: int) -> bool:
+        return number not in self.gone and number not in self.diverged
 
     def _sorted(self) -> list[int]:
         numbers = np.array(self.numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -141,27 +141,33 @@ class Schedule:
 
     def _warm_start(self, history: History) -> Proposal | None:
         """Give the next network of the warm start, which is paid from the search's own part."""
-        begun = (t for t in history.of_role.get("anchor", ()) if "noise" not in t.asked)
-        if sum(trial.share for trial in begun) >= own_part(self.plan.settings):
+        begun = [t for t in history.of_role.get("anchor", ()) if "noise" not in t.asked]
+        # Of the budget the trainings of the study, which come later, are left too.
+        own = own_part(self.plan.settings) - _taken(begun)
+        if not self.ladder.begins(history, min(own, self._search_left(history))):
             return None
         return self._begun(self.proposer.propose_first(history))
 
-    def _of_search(self, number: int, history: History) -> Proposal | None:
+    def _of_search(self, number: int, history: History) -> Proposal | Waiting | None:
         """Give the next training of the search: a stopped one goes on, or a network is new.
 
-        Shares are multiples of what a new network takes, so that the budget is met exactly.
+        Shares are multiples of what a new network takes, so that the budget is met exactly. Where
+        no new network may begin, as none is left or the rest is kept for one of full length, more
+        of the stopped ones go on.
         """
         left = self._search_left(history)
         if left <= 0:
             return None
         if (stopped := self.ladder.propose(history, left)) is not None:
             return self._continued(stopped)
-        if not self.exhausted:
+        if not self.exhausted and self.ladder.begins(history, left):
             proposal = self.proposer.propose(number, history)
             if proposal is not None:
                 return self._begun(proposal)
             self.exhausted = True
-        return None
+        if (stopped := self.ladder.propose(history, left, beyond=True)) is not None:
+            return self._continued(stopped)
+        return "wait" if any(t.rung is not None for t in history.pending) else None
 
     def _begun(self, proposal: Proposal | None) -> Proposal | None:
         """Have a network's training begin at the lowest rung, where there are rungs."""
@@ -190,8 +196,7 @@ class Schedule:
         if settings.study_alone:
             return Fraction(0)
         taken = history.spent + sum(trial.share for trial in history.pending)
-        confirming = confirmed(history, settings.budget)
-        taken -= sum(trial.share for trial in confirming if trial.state in (*SPENDING, "asked"))
+        taken -= _taken(confirmed(history, settings.budget))
         return settings.budget - settings.confirm - taken
 
     def _of_study(self, history: History) -> Proposal | Waiting | None:
@@ -251,3 +256,9 @@ class Schedule:
             rejected={},
             more={**more, "repeat": repeat, "outside_space": not inside},
         )
+
+
+def _taken(trials: Iterable[Trial]) -> Fraction:
+    """Give what trials take of the budget: those that failed take nothing."""
+    spending = (trial.share for trial in trials if trial.state in (*SPENDING, "asked"))
+    return sum(spending, Fraction(0))
