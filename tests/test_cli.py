@@ -59,7 +59,7 @@ def one_sentence(error: str) -> str:
 
 def test_the_console_has_exactly_these_commands() -> None:
     assert sorted(cli.commands) == [
-        *("audit", "erf", "guidelines", "profile", "report", "resume", "search", "space"),
+        *("audit", "erf", "export", "guidelines", "profile", "report", "resume", "search", "space"),
     ]
 
 
