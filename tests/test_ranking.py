@@ -101,6 +101,24 @@ def test_equal_accuracies_go_by_loss_then_by_the_cheaper_then_by_the_earlier() -
     assert numbers(frame, "trial") == [3, 4, 1, 2, 0]
 
 
+def test_only_trials_of_full_length_compete() -> None:
+    frame = ranked(
+        trial(0, 0.5, 3.0, length=1.0),
+        trial(1, None, 0.5, state="diverged", length=1 / 9),
+        trial(2, 0.9, 0.1, state="stopped", length=1 / 3),
+        # Of the same network, with a training of full length after the short one.
+        trial(3, None, 0.2, state="diverged", length=1 / 9, id="twice"),
+        trial(4, 0.4, 4.0, length=1.0, repeat=1, id="twice"),
+        trial(5, None, 0.3, state="diverged", length=1.0),
+        # From before there were rungs.
+        trial(6, 0.6, 5.0),
+    )
+    assert numbers(frame, "trial") == [6, 0, 4, 5, 1, 2, 3]
+    assert numbers(frame, "rank") == [1, 2, 3, 4, None, None, None]
+    assert numbers(frame, "front_rank") == [1, 1, 2, 3, None, None, None]
+    assert numbers(front(frame, BOTH), "trial") == [0, 6]
+
+
 def test_a_failed_trial_stands_last_without_a_rank() -> None:
     frame = ranked(
         trial(0, None, None, state="failed"),

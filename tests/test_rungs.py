@@ -60,6 +60,14 @@ class Run:
         event = {"event": "done", "trial": number, "state": state, "accuracy": accuracy}
         self.note({**event, "macs": macs, "latency_ms": macs, "val_loss": 1.0, **more})
 
+    def ask_through(self) -> int:
+        """Train a new network to the second-highest rung."""
+        number = self.ask()
+        self.end(number)
+        number = self.ask(number)
+        self.end(number)
+        return number
+
     def propose(self, left: Fraction = PLENTY) -> int | None:
         found = self.ladder.propose(self.history, left)
         # One that reads the record anew, as a resumed run does, says the same.
@@ -184,6 +192,82 @@ def test_a_shorter_step_goes_on_where_a_longer_one_does_not_fit() -> None:
     assert run.propose(Fraction(2, 3)) == 12
     assert run.propose(Fraction(5, 9)) == 3
     assert run.propose(Fraction(1, 9)) is None
+
+
+def share(ninths: int) -> Fraction:
+    return Fraction(ninths, 9)
+
+
+def test_the_furthest_network_keeps_what_it_needs_until_one_is_of_full_length() -> None:
+    run = Run()
+
+    def kept() -> Fraction:
+        return run.ladder.reserve(run.history, PLENTY)
+
+    assert kept() == share(8)
+    assert run.ladder.begins(run.history, share(9))
+    first = run.ask()
+    assert kept() == share(8)
+    assert not run.ladder.begins(run.history, share(8))
+    assert run.ladder.begins(run.history, share(9))
+    run.end(first)
+    assert kept() == share(8)
+    second = run.ask(first)
+    assert kept() == share(6)
+    run.end(second)
+    assert not run.ladder.begins(run.history, share(6))
+    top = run.ask(second)
+    assert kept() == 0
+    # One that fails on the way gives nothing, and there is no other.
+    run.end(top, state="failed")
+    assert kept() == share(8)
+    run.end(run.ask(run.ask_through()), 0.5)
+    assert run.history.done[-1].state == "complete"
+    assert kept() == 0
+    assert run.ladder.begins(run.history, share(1))
+
+
+def test_what_cannot_bring_one_to_full_length_is_not_kept() -> None:
+    run = Run()
+    assert run.ladder.reserve(run.history, share(8)) == 0
+    run.end(run.ask(), state="diverged")
+    assert run.ladder.reserve(run.history, share(8)) == 0
+    assert run.ladder.begins(run.history, share(8))
+    run.end(run.ask())
+    assert run.ladder.reserve(run.history, share(7)) == 0
+    assert run.ladder.reserve(run.history, share(8)) == share(8)
+    assert Ladder(Settings()).reserve(History(), Fraction(1)) == 0
+
+
+def test_beside_the_furthest_network_others_go_on_with_what_is_not_kept() -> None:
+    run = Run()
+    for number in [run.ask() for _ in range(6)]:
+        run.end(number, 0.5, number)
+    furthest = run.ask(run.propose())
+    # It is trained just now: 6/9 stay for it, and the step of the second one takes 2/9.
+    assert run.propose(share(8)) == 1
+    assert run.propose(share(7)) is None
+    assert run.ladder.propose(run.history, share(7), beyond=True) is None
+    run.end(furthest)
+    assert run.propose(share(6)) is None
+    assert number_of(run.ladder.propose(run.history, share(6), beyond=True)) == furthest
+
+
+def test_beyond_its_places_a_rung_gives_its_best_once_all_there_ended() -> None:
+    run = Run()
+    numbers = [run.ask() for _ in range(2)]
+    run.end(numbers[0], 0.5)
+    assert run.propose() is None
+    assert run.ladder.propose(run.history, PLENTY, beyond=True) is None
+    run.end(numbers[1], 0.6)
+    assert run.propose() is None
+    assert number_of(run.ladder.propose(run.history, PLENTY, beyond=True)) == 1
+    run.end(run.ask(1))
+    assert number_of(run.ladder.propose(run.history, PLENTY, beyond=True)) == 2
+    assert number_of(run.ladder.propose(run.history, share(8), beyond=True)) == 2
+    run.end(run.ask(2))
+    assert number_of(run.ladder.propose(run.history, share(2), beyond=True)) == 0
+    assert run.ladder.propose(run.history, share(1), beyond=True) is None
 
 
 def test_failures_take_no_place_and_are_not_tried_again() -> None:

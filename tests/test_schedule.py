@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from runs.evidence_facts import study_text
-from runs.history import History
-from runs.proposals import START_UP
+from runs.history import History, Trial
+from runs.proposals import START_UP, Proposal
+from runs.ranking import objectives_named
+from runs.rungs import promotion_order
 from runs.schedule import own_part, search_shares, study_shares
 from search_space.errors import RunError
 from tests.played import noisy, planned, played, schedule_of
@@ -184,15 +188,107 @@ def test_a_resumed_run_of_halving_asks_for_the_same(cut: int) -> None:
     assert [t.asked for t in resumed.trials.values()] == [t.asked for t in whole.trials.values()]
 
 
-def test_where_no_network_is_left_the_stopped_ones_go_on() -> None:
-    space = (
-        "stages:\n  - {depth: 1, width: {choice: [2, 4, 6]}, kernel: {choice: [3, 5, 7]}, "
-        "dilations: none}\n"
+def space_of(networks: int) -> str:
+    widths = ", ".join(str(2 * (i + 1)) for i in range(networks))
+    return f"stages:\n  - {{depth: 1, width: {{choice: [{widths}]}}, kernel: 3, dilations: none}}\n"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("budget", [1, 2, 3, 5, 20])
+def test_a_small_budget_brings_a_network_to_full_length(budget: int, at_once: int) -> None:
+    history = played(planned(budget=budget, confirm=0, **HALVING), FLAT, at_once=at_once)
+    assert history.counts["complete"] >= 1
+    assert history.spent == budget
+    found = steps(history)
+    assert found[0] >= found[1] >= found[2] == history.counts["complete"]
+
+
+def test_one_training_of_budget_is_one_network() -> None:
+    history = played(planned(budget=1, confirm=0, **HALVING), FLAT, at_once=8)
+    assert steps(history) == {0: 1, 1: 1, 2: 1}
+    assert len(history.networks) == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("networks", [1, 4, 9])
+def test_where_no_network_is_left_all_train_on(networks: int, at_once: int) -> None:
+    plan = planned(space_of(networks), budget=30, confirm=0, **HALVING)
+    history = played(plan, FLAT, at_once=at_once)
+    assert steps(history) == dict.fromkeys(range(3), networks)
+    assert history.spent == networks
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("budget", [2, 3, 5])
+def test_where_no_network_is_left_nothing_that_fits_is_left(budget: int, at_once: int) -> None:
+    plan = planned(space_of(9), budget=budget, confirm=0, **HALVING)
+    history = played(plan, FLAT, at_once=at_once)
+    assert history.counts["complete"] >= 1
+    left = budget - history.spent
+    gone = {t.continues for t in history.trials.values()}
+    waiting = {t.rung for t in history.done if t.state == "stopped" and t.number not in gone}
+    assert left < min([Fraction(2, 9), Fraction(2, 3)][rung] for rung in waiting)
+
+
+def test_the_only_network_of_full_length_is_the_best_of_many() -> None:
+    history = played(planned(budget=2, confirm=0, **HALVING), FLAT, at_once=8)
+    # Ten begin side by side; what is left brings one of them on, and it waits for all.
+    assert steps(history) == {0: 10, 1: 1, 2: 1}
+    whole = history.done[-1]
+    order = promotion_order(
+        [{"trial": t.number, "state": t.state, **t.result} for t in history.done if t.rung == 0],
+        objectives_named(("accuracy", "latency")),
     )
-    history = played(planned(space, budget=30, confirm=0, **HALVING), FLAT)
-    # Of 9 networks 3 go on to the second rung and 1 to the last.
-    assert steps(history) == {0: 9, 1: 3, 2: 1}
-    assert history.spent == 9 * Fraction(1, 9) + 3 * Fraction(2, 9) + Fraction(2, 3)
+    assert whole.id == history.trials[order[0]].id
+
+
+def test_a_search_that_waits_does_not_go_to_its_confirmation() -> None:
+    plan = planned(budget=2, confirm=1, **HALVING)
+    schedule = schedule_of(plan)
+    half = played(plan, FLAT, at_once=1, until=0)
+    first = schedule.propose(0, half)
+    assert isinstance(first, Proposal)
+    begun = {"event": "asked", "trial": 0, "role": first.role, "id": first.architecture.id}
+    begun |= {"seed": 0, "architecture": first.architecture.to_json(), **first.fields()}
+    half.apply(begun)
+    assert schedule.propose(1, half) == "wait"
+    history = played(plan, FLAT, at_once=8)
+    assert [t.rung for t in history.trials.values()] == [0, 1, 2, None]
+    assert history.trials[3].role == "confirm"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_a_search_beside_a_study_reaches_full_length_with_its_own_part(at_once: int) -> None:
+    plan = planned(budget=12, evidence=8, confirm=2, fidelity="halving", noise=0)
+    assert own_part(plan.settings) == 2
+    history = played(plan, FLAT, at_once=at_once)
+    assert history.spent == 12
+    assert Counter(roles(history))["evidence"] == 8
+    assert steps(history)[2] == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+@pytest.mark.parametrize("state", ["failed", "diverged"])
+def test_a_small_budget_is_met_where_trainings_end_badly(state: str, at_once: int) -> None:
+    def score(trial: Trial, rng: np.random.Generator) -> dict[str, Any]:
+        found = FLAT(trial, rng)
+        return found | ({"state": state} if trial.number % 3 == 0 else {})
+
+    for budget in (1, 2, 3):
+        plan = planned(budget=budget, confirm=0, **HALVING)
+        history = played(plan, score, at_once=at_once)
+        assert history.spent == budget
+        assert not history.pending
+        # Where the first one diverges, a budget of one training holds no other.
+        assert any(t.length == 1 for t in history.trials.values()) or budget == 1
+
+
+@pytest.mark.parametrize("cut", range(1, 11))
+def test_a_resumed_run_keeps_what_its_furthest_network_needs(cut: int) -> None:
+    plan = planned(budget=2, confirm=0, **HALVING)
+    whole = played(plan, FLAT, at_once=1)
+    resumed = played(plan, FLAT, at_once=1, history=played(plan, FLAT, at_once=1, until=cut))
+    assert [t.asked for t in resumed.trials.values()] == [t.asked for t in whole.trials.values()]
 
 
 def test_of_halving_the_sampler_is_shown_one_rung_with_what_it_drew_at_the_first() -> None:
