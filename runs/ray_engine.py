@@ -250,8 +250,10 @@ def _require_port(address: str) -> None:
 
 def _hush() -> None:
     """Keep Ray off the screen, which the live table has: its logs tell it all."""
-    for name in ("ray", "ray.tune", "ray.train"):
+    for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # It complains of trials that a Ctrl-C cut off; what else it has to say comes as an exception.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # What daemons of the cluster say is printed whatever `log_to_driver` is, and not by a logger.
     vars(import_module("ray._private.worker"))["print_to_stdstream"] = _log
 

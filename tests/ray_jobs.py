@@ -85,3 +85,11 @@ def measure_alone(job: Busy, _: Report) -> tuple[float, float]:
         begin = time.time()
         time.sleep(job.seconds)
         return begin, time.time()
+
+
+class Dying:
+    """A crew whose worker dies before it takes a job."""
+
+    def __init__(self, **_: object) -> None:
+        """Die."""
+        os._exit(1)

@@ -82,6 +82,19 @@ def pool(engine: RayEngine, directory: Path) -> Iterator[RayPool]:
         yield pool
 
 
+def opened(engine: RayEngine, directory: Path, **more: Any) -> RayPool:
+    """Open a pool of one worker."""
+    return RayPool(
+        lambda: 1,
+        run=directory,
+        preload=(),
+        resources={"CPU": 1},
+        measuring=lambda: engine.measuring("cpu"),
+        beside=engine.beside,
+        **more,
+    )
+
+
 JOBS = [
     training(0, double, 21),
     training(1, fail, "no such thing"),
@@ -213,14 +226,7 @@ def test_what_the_measuring_node_did_is_done_again_where_it_is_lost(
 
 
 def test_closing_ends_what_runs_within_seconds(engine: RayEngine, directory: Path) -> None:
-    pool = RayPool(
-        lambda: 1,
-        run=directory,
-        preload=(),
-        resources={"CPU": 1},
-        measuring=lambda: engine.measuring("cpu"),
-        beside=engine.beside,
-    )
+    pool = opened(engine, directory)
     pool.submit(training(0, stay, 60.0))
     child = 0
     while not child:
@@ -233,6 +239,28 @@ def test_closing_ends_what_runs_within_seconds(engine: RayEngine, directory: Pat
         time.sleep(0.05)
     assert not psutil.pid_exists(child)
     pool.close()
+
+
+def test_closing_in_mid_measurement_is_no_lost_node(
+    engine: RayEngine, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(engine, directory) as pool:
+        pool.submit(measurement(0, stay, 60.0))
+        while not any(isinstance(event, Started) for event in pool.events(1)):
+            pass
+        thread = pool._thread
+    assert thread is not None
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "was lost" not in caplog.text
+
+
+def test_nothing_is_kept_of_a_job_whose_worker_died_before_it_took_it(
+    engine: RayEngine, directory: Path
+) -> None:
+    with opened(engine, directory, crew="tests.ray_jobs:Dying") as pool:
+        assert outcomes(pool, [training(0, double, 1)])[0].outcome == "crash"
+        assert ray.get(pool._desk.take.remote(0)) is None
 
 
 def test_an_engine_of_ray_counts_the_room_of_its_cluster(engine: RayEngine) -> None:
