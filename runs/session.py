@@ -130,7 +130,7 @@ def resume(
         settings = replace(
             plan.settings,
             budget=total,
-            workers=_workers(plan, records.events, manner, asked=workers),
+            workers=workers_of(plan, records.events, manner, asked=workers),
             # A budget stands for itself; what was left of a time does not bound it.
             time_s=time_s or (None if budget else session_time(records.events)),
         )
@@ -154,7 +154,7 @@ def resume(
                 _go_on(replace(plan, data=source), records, manner, arguments=arguments)
 
 
-def _workers(
+def workers_of(
     plan: Plan, events: Sequence[dict[str, Any]], manner: Manner, *, asked: int | None
 ) -> int:
     """Give the trainings at a time of a session that goes on: on the same machine as before."""

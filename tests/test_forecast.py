@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evaluators.cost import cost
-from runs.deadline import Deadline, budget_for, elapsed_s
+from runs.deadline import Deadline, budget_for, elapsed_s, more_for
 from runs.forecast import FINAL_FACTOR, GO_ON, LEADERS, TRIAL_S, Forecast, Left, forecast, reckoned
 from runs.history import History
 from runs.plan import Plan, Settings
@@ -206,6 +206,17 @@ def test_a_budget_is_the_greatest_that_fits_into_the_time(fidelity: str, workers
     for time_s in (150.0, 600.0, 7200.0):
         budget = budget_for(plan, TIMED, time_s, SHARES)
         assert seconds(budget) <= time_s < seconds(budget + 1)
+
+
+def test_more_time_makes_a_greater_total_and_never_one_below_what_is_done() -> None:
+    plan = plan_of(budget=12, noise=0, evidence=0, confirm=0)
+    history = played(plan, noisy({}), at_once=1)
+    assert history.spent == 12
+    totals = [more_for(plan, history, TIMED, seconds) for seconds in (0, 200, 400)]
+    assert totals[0] == 12
+    assert 12 < totals[1] < totals[2]
+    grown = replace(plan, settings=replace(plan.settings, budget=totals[2]))
+    assert reckoned(grown.settings, Left.of(grown, history), TIMED).seconds <= 400
 
 
 def test_a_study_alone_gets_at_least_a_block() -> None:

@@ -16,7 +16,7 @@ from runs.forecast import TRIAL_S, forecast
 from runs.history import History
 from runs.images import COPY_NAME, decoded, lasting, read_copy
 from runs.latencies import TRIAL_BUDGET_S
-from runs.plan import load_plan
+from runs.plan import default_workers, load_plan
 from runs.planning import plan_lines
 from runs.records import Records, read_events
 from runs.workers import Pool
@@ -354,3 +354,35 @@ def test_names_that_would_steer_a_terminal_are_shown_as_text(inputs: Inputs) -> 
     text = SPACE.replace("name: micro", 'name: "a\\x1b[31m"')
     plan, _ = inputs.planned(text=text)
     assert plan_lines(plan, Path("x"))[0].startswith(r"space     'a\x1b[31m': 672 ")
+
+
+# How a session goes on.
+
+
+class _Elsewhere(engines.LocalEngine):
+    """An engine with room for 64."""
+
+    name = "ray"
+
+    def workers(self, asked: int | None, device: str, gpus_per_trial: float = 1.0) -> int:  # noqa: ARG002
+        """Give what was asked for, or 64."""
+        return asked or 64
+
+
+@pytest.mark.parametrize(
+    ("before", "engine", "asked", "workers"),
+    [
+        ("local", engines.LocalEngine(), None, 7),
+        ("local", engines.LocalEngine(), 3, 3),
+        ("local", _Elsewhere(), None, 64),
+        ("ray", engines.LocalEngine(), None, default_workers("cpu")),
+        ("ray", _Elsewhere(), None, 64),
+    ],
+)
+def test_a_session_that_goes_on_elsewhere_asks_how_many_trainings_fit_there(
+    inputs: Inputs, before: str, engine: engines.Engine, asked: int | None, workers: int
+) -> None:
+    plan, _ = inputs.planned(budget=2)
+    events = [{"event": "session", "engine": before, "workers": 7}]
+    manner = session.Manner(engine=engine)
+    assert session.workers_of(plan, events, manner, asked=asked) == workers
