@@ -13,7 +13,7 @@ from runs.records import Event
 from search_space.architecture import Architecture
 
 COUNTED = ("complete", "diverged")
-"""States of trials that are ranked."""
+"""States of trials that are ranked, where they are of full length."""
 SPENDING = (*COUNTED, "stopped")
 """States of trials that eat their share of the budget."""
 
@@ -41,8 +41,8 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """Whether it is ranked: trained in full length, or diverged on the way."""
-        return self.state in COUNTED
+        """Whether it is ranked: of full length, trained to its end or diverged on the way."""
+        return self.state in COUNTED and self.length == 1
 
     @property
     def rung(self) -> int | None:
