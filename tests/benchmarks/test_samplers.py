@@ -7,6 +7,9 @@ differs. Accuracy and multiply-adds are the objectives. Hypervolume is counted a
 is a share of that of all networks together. Intervals are of the mean over 20 seeds (Student's t);
 differences are paired by the seed.
 
+In a search of 200 with evidence and confirmation 60 to 70 trials are the sampler's own, so the early
+columns count: the default is the one that is ahead there and behind nowhere beyond its interval.
+
     python -m pytest -s tests/benchmarks/test_samplers.py
 """
 
@@ -43,6 +46,8 @@ SHOWN = (25, 50, 100, 200)
 """Trials after which the hypervolume is shown."""
 PARTS = (0.95, 0.99)
 """Parts of the whole hypervolume that a search is timed to."""
+
+OURS = "TPE multivariate (tpe, the default)"
 
 Floats = npt.NDArray[np.float64]
 MakeSampler = Callable[[int], BaseSampler]
@@ -132,7 +137,7 @@ CANDIDATES: dict[str, Callable[[Table, int], MakeSampler]] = {
     "QMC (scrambled Sobol)": sequence,
     "NSGA-II (nsgaii)": of_product("nsgaii"),
     "TPE univariate": tpe(multivariate=False),
-    "TPE multivariate (tpe)": of_product("tpe"),
+    OURS: of_product("tpe"),
     "TPE multivariate, group": tpe(multivariate=True, group=True),
 }
 
@@ -195,12 +200,13 @@ def page(found: dict[str, Floats]) -> str:
         cells = [mean_text(100 * curves[:, n - 1], ".2f") for n in SHOWN]
         cells += [reached_text(curves, part) for part in PARTS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "| minus random | " + " | ".join(columns[: len(SHOWN)]) + " |"]
-    lines.append("|---" * (len(SHOWN) + 1) + "|")
-    for name, curves in list(found.items())[1:]:
-        difference = 100 * (curves - found["random"])
-        cells = [mean_text(difference[:, n - 1], "+.2f") for n in SHOWN]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for base in ("random", OURS):
+        lines += ["", f"| minus {base} | " + " | ".join(columns[: len(SHOWN)]) + " |"]
+        lines.append("|---" * (len(SHOWN) + 1) + "|")
+        for name in (name for name in found if name != base):
+            difference = 100 * (found[name] - found[base])
+            cells = [mean_text(difference[:, n - 1], "+.2f") for n in SHOWN]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
