@@ -203,7 +203,7 @@ def page(found: dict[str, Floats]) -> str:
     for base in ("random", OURS):
         lines += ["", f"| minus {base} | " + " | ".join(columns[: len(SHOWN)]) + " |"]
         lines.append("|---" * (len(SHOWN) + 1) + "|")
-        for name in (name for name in found if name != base):
+        for name in [name for name in found if name != base]:
             difference = 100 * (found[name] - found[base])
             cells = [mean_text(difference[:, n - 1], "+.2f") for n in SHOWN]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
