@@ -7,8 +7,8 @@ differs. Accuracy and multiply-adds are the objectives. Hypervolume is counted a
 is a share of that of all networks together. Intervals are of the mean over 20 seeds (Student's t);
 differences are paired by the seed.
 
-In a search of 200 with evidence and confirmation 60 to 70 trials are the sampler's own, so the early
-columns count: the default is the one that is ahead there and behind nowhere beyond its interval.
+In a search of 200 with evidence and confirmation 60 to 70 trials are the sampler's own, so the
+early columns count: the default is ahead there, and behind nowhere beyond its interval.
 
     python -m pytest -s tests/benchmarks/test_samplers.py
 """
