@@ -1,6 +1,6 @@
 """How often a training is tried, with how many images at a time, and when a run gives up.
 
-A training whose process, worker or node died is tried once more elsewhere. One that ran out of
+A training whose process, worker or node died is tried once more. One that ran out of
 memory is tried once more alone, in smaller parts of its batches; what then runs out again does not
 fit this machine, and is infeasible. Everything else is final at once: it would only happen again.
 """

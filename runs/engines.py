@@ -103,12 +103,13 @@ class LocalEngine:
         """Give one training its part of the main memory, or of its GPU's."""
         host = memory_limit(workers)
         if device == "cpu":
-            return Room(host_bytes=host)
+            return Room(host_bytes=host, alone_bytes=memory_limit(1))
         index = int(device.partition(":")[2] or 0)
         total = torch.cuda.get_device_properties(index).total_memory
         return Room(
             host_bytes=host,
             gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total),
+            alone_bytes=int(MEMORY_SHARE * total),
             gpus=torch.cuda.device_count(),
         )
 

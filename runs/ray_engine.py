@@ -119,16 +119,20 @@ class RayEngine:
             RunError: no node has room for one.
         """
         self._require_room(device, gpus_per_trial)
-        shares = [
-            node["Resources"].get("memory", 0) / max(1, min(workers, slots))
+        nodes = [
+            (node["Resources"].get("memory", 0), min(workers, slots))
             for node in self._alive()
             if (slots := _slots_of(node, device, gpus_per_trial))
         ]
-        host = int(min(shares))
+        host = int(min(memory / max(1, slots) for memory, slots in nodes))
         if device == "cpu":
-            return Room(host_bytes=host)
+            return Room(host_bytes=host, alone_bytes=int(min(memory for memory, _ in nodes)))
         total = ray.get(ray.remote(_gpu_bytes).options(num_gpus=gpus_per_trial).remote())
-        return Room(host_bytes=host, gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total))
+        return Room(
+            host_bytes=host,
+            gpu_bytes=int(MEMORY_SHARE * gpus_per_trial * total),
+            alone_bytes=int(MEMORY_SHARE * total),
+        )
 
     def pool(self, workers: int, plan: Plan, directory: Path, **more: Any) -> RayPool:
         """Open slots on the cluster.

@@ -21,7 +21,7 @@ from runs.folders import require_writable
 from runs.forecast import Forecast, forecast, timed_networks
 from runs.history import History, plain_number
 from runs.images import decoded
-from runs.jobs import TIME_LIMIT_S, Slots
+from runs.jobs import TIME_LIMIT_S, Room, Slots
 from runs.locks import ROOM_NAME, TURNSTILE_NAME
 from runs.optuna_mirror import mirrored
 from runs.outputs import write_results
@@ -58,6 +58,11 @@ class Manner:
     """Folder for compiled libraries and probes; None: the user's."""
     begun: float = field(default_factory=time.monotonic)
     """When it began, by the monotonic clock: what comes before the search takes time too."""
+
+    def room(self, plan: Plan) -> Room:
+        """Give the memory that one training may take."""
+        settings = plan.settings
+        return self.engine.room(settings.workers, settings.device, settings.gpus_per_trial)
 
     def slot(self, plan: Plan, directory: Path) -> AbstractContextManager[Slots]:
         """Open slots for one job at a time."""
@@ -170,7 +175,7 @@ def _for_longer(plan: Plan, history: History, records: Records, manner: Manner) 
     """Give a run the budget that its new time is enough for."""
     left = Deadline(plan.settings.time_s, records.events, None, begun=manner.begun).left_s
     with manner.engine.pool(plan.settings.workers, plan, records.directory) as pool:
-        timed = timed_networks(plan, pool, history)
+        timed = timed_networks(plan, pool, history, manner.room(plan))
     budget = more_for(plan, history, timed, left)
     return replace(plan, settings=replace(plan.settings, budget=budget))
 
@@ -213,7 +218,7 @@ def rehearse(
         plan = with_study(plan)
         yield from plan_lines(plan, directory)
         with manner.engine.pool(plan.settings.workers, plan, directory) as pool:
-            yield _time_line(forecast(plan, pool, History()))
+            yield _time_line(forecast(plan, pool, History(), manner.room(plan)))
 
 
 def budget_in_time(
@@ -241,7 +246,7 @@ def budget_in_time(
     with writable(manner.cache or user_cache()) as folder:
         plan = _with_backends(plan, folder, directory, manner, note)
         with manner.engine.pool(plan.settings.workers, plan, directory) as pool:
-            timed = time_networks(plan, pool)
+            timed = time_networks(plan, pool, manner.room(plan))
     return budget_for(plan, timed, seconds - (time.monotonic() - manner.begun), shares)
 
 
@@ -313,9 +318,9 @@ def _go_on(
     ):
         for line in plan_lines(plan, directory):
             console.note(line)
-        estimate = None
+        room, estimate = manner.room(plan), None
         if history.spent < settings.budget:
-            estimate = forecast(plan, pool, history)
+            estimate = forecast(plan, pool, history, room)
         console.plan([] if estimate is None else [_time_line(estimate)])
         if arguments is not None:
             spent = plain_number(history.spent)
@@ -330,7 +335,7 @@ def _go_on(
             pool,
             console,
             time_limit_s=limit,
-            room=manner.engine.room(settings.workers, settings.device, settings.gpus_per_trial),
+            room=room,
             in_time=Deadline(settings.time_s, records.events, estimate, begun=manner.begun),
             on_done=told,
             begun=manner.begun,
