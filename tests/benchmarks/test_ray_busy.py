@@ -2,8 +2,8 @@
 
 The core loop, its sampler, the Searcher, Tune and the workers are the real ones; only what a worker
 does is a sleep. Ray starts as many workers at once as the machine has cores, so that on two cores
-64 take a minute or two to be there; the share is counted from the moment in which all are busy for the
-first time to the last hand-out.
+64 take a minute or two to be there; the share is counted from the moment in which all are busy for
+the first time to the last hand-out.
 
     python -m pytest -m "" -s tests/benchmarks/test_ray_busy.py
 """
