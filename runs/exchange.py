@@ -34,9 +34,16 @@ class Delivery:
 class Exchange:
     """Jobs by their numbers in one direction, messages about them in the other."""
 
-    def __init__(self, limit: Callable[[], int]) -> None:
-        """Open it; `limit` gives the number of jobs that may be out at a time."""
+    def __init__(self, limit: Callable[[], int], *, muster: int = 0) -> None:
+        """Open it.
+
+        Args:
+            limit: gives the number of jobs that may be out at a time.
+            muster: workers that are to be there before the first job is handed out: so many
+                negative numbers are fetched before any job.
+        """
         self._limit = limit
+        self._muster = deque(range(-muster, 0))
         self._changed = threading.Condition()
         self._offered: deque[int] = deque()
         self._out: set[int] = set()
@@ -63,8 +70,9 @@ class Exchange:
         until = time.monotonic() + HOLD_S
         with self._changed:
             while not self._ended:
-                if self._offered and len(self._out) < self._limit():
-                    number = self._offered.popleft()
+                waiting = self._muster or self._offered
+                if waiting and len(self._out) < self._limit():
+                    number = waiting.popleft()
                     self._out.add(number)
                     return number
                 if not self._out:

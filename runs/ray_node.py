@@ -20,6 +20,9 @@ from runs.workers import PoolEvent, Progress
 
 PROGRESS_S = 2.0
 """Least time between two reports of a training: each costs the driver a millisecond or two."""
+GATHER_S = 15.0
+"""Longest wait for the next worker before the first job is begun without it."""
+POLL_S = 0.25
 JOB, OUTFIT = "job", "outfit"
 """Keys of a trial's configuration."""
 TOLD = "told"
@@ -52,10 +55,19 @@ Told = PoolEvent | Delivery
 class Desk:
     """An actor beside the driver: holds jobs until they are fetched, and reads files for them."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
+    def __init__(self, workers: int) -> None:
+        """Begin with nothing; `workers` are to be there before the first job."""
+        self._workers = workers
+        self._here: set[int] = set()
+        self._came = time.monotonic()
         self._parcels: dict[int, bytes] = {}
-        self._contents = None
+
+    def gathered(self, worker: int) -> bool:
+        """Whether all are there of whom this is one, or nobody has come for a while."""
+        if worker not in self._here:
+            self._here.add(worker)
+            self._came = time.monotonic()
+        return len(self._here) >= self._workers or time.monotonic() > self._came + GATHER_S
 
     def leave(self, number: int, parcel: bytes) -> None:
         """Keep a pickled parcel."""
@@ -99,6 +111,8 @@ class Training(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Go on with the job until there is something to tell."""
+        if self._job is not None and self._job < 0:
+            return self._gather(self._job)
         told = [] if self._begun else self._begin()
         while not self._worth_telling(told):
             told = _latest([*told, *self._crew.events()])
@@ -109,6 +123,18 @@ class Training(tune.Trainable):
         """End what runs."""
         if self._crew is not None:
             self._crew.close()
+
+    def _gather(self, number: int) -> dict[str, Any]:
+        """Wait for the other workers.
+
+        As soon as one is free, Tune gives it the job of one that is still starting, and ends that:
+        where trainings are short and starting is slow, most would never be there.
+        """
+        self._crew = self._crew or self._outfit.crew_here()
+        desk = ray.get_actor(self._outfit.desk)
+        while not ray.get(desk.gathered.remote(number)):
+            time.sleep(POLL_S)
+        return {TOLD: [], "done": True}
 
     def _begin(self) -> list[Told]:
         self._begun, self._told_at = True, float("-inf")

@@ -91,9 +91,11 @@ class RayPool:
             cuda="GPU" in resources,
             crew=crew,
         )
-        self._desk: Any = ray.remote(Desk).options(name=outfit.desk, **beside).remote()
+        # One worker alone waits for nobody.
+        muster = size() if size() > 1 else 0
+        self._desk: Any = ray.remote(Desk).options(name=outfit.desk, **beside).remote(muster)
         self._stack.callback(lambda: ray.kill(self._desk))
-        self._exchange = Exchange(size)
+        self._exchange = Exchange(size, muster=muster)
         self._experiment = Experiment(
             self._exchange,
             lambda number, told: self._exchange.tell((number, told)),

@@ -66,3 +66,11 @@ def test_its_end_wakes_whoever_waits_for_a_job() -> None:
     assert found == [ENDED]
     exchange.offer(1)
     assert exchange.fetch() == ENDED
+
+
+def test_workers_are_called_before_the_first_job_and_count_as_out() -> None:
+    exchange = Exchange(lambda: 2, muster=2)
+    exchange.offer(0)
+    assert [exchange.fetch(), exchange.fetch(), exchange.fetch()] == [-2, -1, None]
+    assert exchange.returned(-1)
+    assert exchange.fetch() == 0
