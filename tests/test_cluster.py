@@ -90,6 +90,7 @@ def test_the_same_command_begins_a_run_and_goes_on_with_it(
     ]
 
 
+@pytest.mark.slow
 def test_a_slurm_job_passes_the_signal_on_and_ends_its_ray(
     surroundings: dict[str, str], tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_one_node_needs_no_other(surroundings: dict[str, str], tmp_path: Path) -
     assert not [call for call in calls(one) if call.startswith("srun")]
 
 
+@pytest.mark.slow
 def test_a_slurm_job_without_ray_ends(surroundings: dict[str, str], tmp_path: Path) -> None:
     ray = Path(surroundings["PATH"].split(":")[0]) / "ray"
     ray.write_text('#!/bin/bash\necho "ray $*" >> "$CALLS"\nexit 1\n')

@@ -230,6 +230,7 @@ def test_a_worker_of_a_program_killed_in_mid_training_is_replaced(
 # Drivers that die.
 
 
+@pytest.mark.slow
 def test_a_driver_killed_twice_and_resumed_ends_as_one_that_was_left_alone(
     start: Start, inputs: Inputs, finished: Path, tmp_path: Path
 ) -> None:

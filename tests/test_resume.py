@@ -38,6 +38,7 @@ def test_a_killed_and_resumed_run_ends_as_one_that_was_left_alone(
     assert not psutil.wait_procs(children, timeout=10)[1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
     start: Start, inputs: Inputs, tmp_path: Path
 ) -> None:
