@@ -96,7 +96,9 @@ def cli() -> None:
     help="New total of trainings.  [default: what the run aimed at]",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1, max=256), help="Trials at a time.  [default: as before]"
+    "--workers",
+    type=click.IntRange(min=1, max=256),
+    help="Trials at a time.  [default: as before; with another engine as many as fit]",
 )
 @click.option(
     "--time",

@@ -113,7 +113,7 @@ def resume(
         manner: how to go on.
         budget: the new total; None: the one before.
         time_s: the new total of time, earlier sessions included; None: the one before.
-        workers: trials at a time; None: as before.
+        workers: trials at a time; None: as before on this machine, elsewhere as many as fit.
         arguments: of the command, for the record.
         backend: trains from now on, instead of those that the run began with.
 
