@@ -18,7 +18,7 @@ from runs.cli_export import export
 from runs.cli_profile import profile
 from runs.cli_search import search
 from runs.cli_study import audit, guidelines
-from runs.ending import end_on_signals, run
+from runs.ending import end_on_signals, ignore_signals, run
 from runs.options import (
     OPTUNA_STORAGE,
     QUIET,
@@ -219,4 +219,6 @@ def main() -> NoReturn:
         # A terminal that knows no UTF-8 shows an escape where it lacks a letter.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(lambda: cli.main(prog_name="replk-search", standalone_mode=False)))
+    code = run(lambda: cli.main(prog_name="replk-search", standalone_mode=False))
+    ignore_signals()
+    sys.exit(code)

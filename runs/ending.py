@@ -18,6 +18,8 @@ import click
 from search_space.errors import ReplkError, WorkFailed
 
 INTERRUPTED = 130
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a search."""
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """No mistake of ours wherever it comes."""
 CLEAN_UP_S = 10.0
@@ -89,10 +91,19 @@ class Interrupt:
 def end_on_signals() -> None:
     """End by SIGTERM, which a scheduler sends, and by SIGHUP of a closed terminal as by Ctrl-C."""
     handler = Interrupt()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         # Under nohup the terminal may go.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let none of these signals change the exit code of a program that has ended its work.
+
+    While Python takes itself down it has no handlers any more, but what is ignored stays so.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(text: str) -> None:
