@@ -235,8 +235,7 @@ class Proposer:
             datetime_start=None,
             datetime_complete=None,
             user_attrs={},
-            # All belong to the generation that the next one descends from: NSGA-II takes the best.
-            system_attrs={"NSGAIISampler:generation": 0},
+            system_attrs={},
             intermediate_values={},
         )
 

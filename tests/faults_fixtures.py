@@ -5,14 +5,12 @@ Nothing imports this module, or pytest could not rewrite it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runs.cli import cli
-from runs.ending import run
 from runs.plan import Plan
 from tests.faults_programs import Program, Start, assert_nothing_left
 from tests.faults_searches import LONGER
@@ -41,23 +39,6 @@ def start(home: Path) -> Iterator[Start]:
         program.kill()
     if started and not alive:
         assert_nothing_left(home)
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line in this process: its exit code, what it printed, what it complained."""
-
-    def command(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(
-            lambda: cli.main(
-                [str(word) for word in words], prog_name="replk-search", standalone_mode=False
-            )
-        )
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
 
 
 @pytest.fixture(scope="module")

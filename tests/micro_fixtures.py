@@ -6,11 +6,14 @@ Nothing imports this module, or pytest could not rewrite it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runs import session
+from runs.cli import cli
+from runs.ending import run as exit_code_of
 from tests.micro import Inputs, write_data, write_space
 
 
@@ -34,3 +37,20 @@ def finished(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process: its exit code, what it printed, what it complained."""
+
+    def command(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = exit_code_of(
+            lambda: cli.main(
+                [str(word) for word in words], prog_name="replk-search", standalone_mode=False
+            )
+        )
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command

@@ -28,23 +28,6 @@ ROOT = Path(__file__).parents[1]
 Say = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Run a command line in this process: its exit code, what it printed, what it complained."""
-
-    def command(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = exit_code_of(
-            lambda: cli.main(
-                [str(word) for word in words], prog_name="replk-search", standalone_mode=False
-            )
-        )
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return command
-
-
 def one_sentence(error: str) -> str:
     """The message behind `Error: `, after checking that it is one line and no traceback."""
     assert "Traceback" not in error
