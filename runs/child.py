@@ -37,6 +37,19 @@ SHOWN_FRAMES = 6
 """Innermost calls of a traceback that an error shows."""
 
 
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # torch's allocator on CPU
+    "out of memory",  # torch.OutOfMemoryError and cuDNN's
+    "std::bad_alloc",  # of any C++ below torch
+    "can't start new thread",  # Python, whose threads' stacks count
+    # oneDNN, whose status "out of memory" does not reach Python.
+    "could not create a primitive",
+    "could not create a memory object",
+    "could not execute a primitive",
+)
+"""What a RuntimeError says when memory ran out."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
     """What a job finds around it."""
@@ -134,8 +147,7 @@ def is_memory_error(error: BaseException | None) -> bool:
         if (
             isinstance(error, MemoryError)
             or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-            or "can't allocate memory" in text  # torch's allocator on CPU
-            or "out of memory" in text  # torch.OutOfMemoryError and cuDNN's
+            or any(words in text for words in OUT_OF_MEMORY)
         ):
             return True
         error = error.__cause__

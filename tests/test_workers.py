@@ -101,6 +101,12 @@ def raise_out_of_memory(_: None, __: Report) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
+def convolve(side: int, _: Report) -> float:
+    weight = torch.ones(64, 64, 3, 3).contiguous(memory_format=torch.channels_last)
+    x = torch.ones(1, 64, side, side).contiguous(memory_format=torch.channels_last)
+    return float(torch.conv2d(x, weight).sum())
+
+
 def hoard_shared(size: int, _: Report) -> None:
     # Shared pages are no private data: only their presence in memory gives them away.
     block = mmap.mmap(-1, size)
@@ -322,6 +328,14 @@ def test_memory_of_the_device_that_ran_out_is_told_as_memory(pool: Pool) -> None
     end = run(pool, raise_out_of_memory)
     assert end.outcome == "memory"
     assert end.error.startswith("torch.OutOfMemoryError: CUDA out of memory.")
+
+
+@pytest.mark.parametrize("limit", [300_000, 1_000_000, 3_000_000])
+def test_memory_that_runs_out_inside_a_convolution_is_told_as_memory(
+    pool: Pool, limit: int
+) -> None:
+    # oneDNN says "could not create a primitive", C++ "std::bad_alloc", the watchdog its own.
+    assert run(pool, convolve, 200, memory_limit_bytes=limit).outcome == "memory"
 
 
 def test_a_result_that_cannot_be_pickled_is_an_error(pool: Pool) -> None:
