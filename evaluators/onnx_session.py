@@ -22,8 +22,8 @@ onnxruntime.disable_telemetry_events()
 INPUT, OUTPUT = "images", "logits"
 
 
-def exported(network: nn.Module, images_BCHW: Tensor) -> bytes:
-    """Give a network as an ONNX model for batches of this shape.
+def exported(network: nn.Module, images_BCHW: Tensor, *, any_batch: bool = False) -> bytes:
+    """Give a network as an ONNX model for images of this size.
 
     The exporter that traces takes 0.05 s for a network of the shipped space, the one that captures
     graphs 4 s (torch 2.13).
@@ -31,6 +31,8 @@ def exported(network: nn.Module, images_BCHW: Tensor) -> bytes:
     Args:
         network: merged, in eval mode, in float32 on the CPU.
         images_BCHW: any batch of the shape, on the CPU.
+        any_batch: whether the model takes batches of any number of images, or of this one alone,
+            which ONNX Runtime can plan for.
     """
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
@@ -42,6 +44,7 @@ def exported(network: nn.Module, images_BCHW: Tensor) -> bytes:
             file,  # type: ignore[arg-type]  # this exporter writes to a file object too
             input_names=[INPUT],
             output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if any_batch else None,
             dynamo=False,
         )
     return file.getvalue()
