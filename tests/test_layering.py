@@ -23,16 +23,22 @@ COMMANDS = {
 # A heavy package is imported in these modules only.
 ONLY_IN = {
     "fvcore": {"evaluators/counting.py"},
-    "jinja2": {"runs/report.py"},
+    "jinja2": {"runs/page/html.py"},
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
         *("runs/guideline_figure.py", "runs/roofline_figure.py", "runs/rung_figure.py"),
+        *(f"runs/page/{name}.py" for name in ("front", "guidelines", "pictures", "ranking")),
     },
-    "moocore": {"evaluators/estimates.py", "runs/ranking.py", "runs/rungs.py"},
+    "moocore": {
+        "evaluators/estimates.py",
+        "evaluators/fronts.py",
+        "runs/ranking.py",
+        "runs/rungs.py",
+    },
     "onnx": {"evaluators/onnx_session.py", "runs/warm.py"},
     "onnxruntime": {"evaluators/onnx_session.py"},
     "platformdirs": {"runs/backends.py"},
-    "plotly": set(),
+    "plotly": {"runs/page/html.py"},
     "ray": {f"runs/ray_{name}.py" for name in ("engine", "node", "pool", "tuner")},
     "sklearn": {"evaluators/baseline.py"},
     "timm": {"builders/timm_registry.py"},
