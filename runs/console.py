@@ -7,7 +7,6 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -161,7 +160,8 @@ class Console:
     def finish(self, results: Any) -> None:
         """Show ranking, front and what to make of them; also where `quiet` hid the rest."""
         self._end_live()
-        facts, frame, front = results.facts, results.frame, results.front
+        found = results.findings
+        facts, frame, front = found.facts, found.frame, found.front
         width = self.terminal.width
         whole = frame[frame["state"] != "stopped"]
         shown = whole.head(RANKED_SHOWN)
@@ -171,7 +171,12 @@ class Console:
         self.terminal.print(
             ranking_table(front, f"\nfront, {plural(len(front), 'network')}", width=width)
         )
-        files = [f"  {path}" for path in results.paths if Path(path).parent.name != "architectures"]
+        # Folders of many files stand for these.
+        shown_paths = dict.fromkeys(
+            path.parent if path.parent.name in ("architectures", "figures") else path
+            for path in results.paths
+        )
+        files = [f"  {path}" for path in shown_paths]
         for table in (rung_table(facts), console_table(facts, width)):
             if table is not None:
                 self.terminal.print(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,17 +10,21 @@ from typing import Any
 
 import pandas as pd
 
-from runs import figures, guideline_figure, rung_figure, rung_table
 from runs.blocks import METRICS, chance_level
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import SPENDING, History, plain_number
 from runs.measures import model_of
+from runs.page import pictures
+from runs.page.document import Document, figures
+from runs.page.findings import Findings
+from runs.page.html import html
+from runs.page.markdown import markdown
+from runs.page.sections import report
 from runs.plan import Plan
 from runs.prediction import prediction_check
 from runs.ranking import front, hypervolume, objectives_named, reference_point
 from runs.records import write_atomic
-from runs.report import page
 from runs.rung_facts import rung_facts
 from runs.standings import noise_facts, ranked, recommended
 from search_space.errors import RunError
@@ -31,18 +35,22 @@ from search_space.yaml_io import dump_architecture
 class Results:
     """What a run came to."""
 
-    frame: pd.DataFrame
-    """Finished trials, ranked."""
-    front: pd.DataFrame
-    """Those on the front, along it."""
-    facts: dict[str, Any]
-    """Everything else that the page and the console say."""
+    findings: Findings
+    """Its tables, and everything else that report and console say."""
     paths: list[Path]
     """Files that were written."""
 
 
-def write_results(directory: Path, plan: Plan, history: History) -> Results:
-    """Write trials.csv, front.csv, architectures/, figures and report.html.
+def write_results(
+    directory: Path, plan: Plan, history: History, *, predicates: Sequence[str] = ()
+) -> Results:
+    """Write trials.csv, front.csv, architectures/, figures/, report.html and report.md.
+
+    Args:
+        directory: of the run.
+        plan: of the run.
+        history: of the run.
+        predicates: sub-spaces that the report compares.
 
     Raises:
         RunError: a file cannot be written; the one before it is unchanged.
@@ -55,22 +63,42 @@ def write_results(directory: Path, plan: Plan, history: History) -> Results:
     for path, table in zip(paths, (frame, best), strict=True):
         write_atomic(path, table.to_csv(index=False))
     paths += _write_architectures(directory / "architectures", best, history)
-    paths.append(directory / "figures" / "front.png")
-    title = f"{plan.space.name} on {plan.facts['data']['name']}"
-    with _writing(paths[-1]):
-        paths[-1].parent.mkdir(exist_ok=True)
-        figures.front(frame, objectives, paths[-1], title=title)
-    if guideline_figure.drawable(facts):
-        paths.append(directory / "figures" / "guidelines.png")
-        with _writing(paths[-1]):
-            guideline_figure.guidelines(facts, paths[-1])
-    if rung_table.drawable(facts):
-        paths.append(directory / "figures" / "rungs.png")
-        with _writing(paths[-1]):
-            rung_figure.rungs(frame, paths[-1])
-    paths.append(directory / "report.html")
-    write_atomic(paths[-1], page(facts, frame, best, objectives))
-    return Results(frame=frame, front=best, facts=facts, paths=paths)
+    findings = Findings(
+        facts=facts,
+        frame=frame,
+        front=best,
+        objectives=objectives,
+        curves=learning_curves(history),
+        predicates=predicates,
+    )
+    return Results(findings=findings, paths=paths + write_report(directory, report(findings)))
+
+
+def write_report(directory: Path, document: Document) -> list[Path]:
+    """Write a document as report.html and report.md, and its figures as PNG and SVG.
+
+    Raises:
+        RunError: a file cannot be written; the one before it is unchanged.
+    """
+    folder = directory / "figures"
+    with _writing(folder):
+        folder.mkdir(exist_ok=True)
+    paths = []
+    for figure in figures(document):
+        if figure.draw is not None:
+            paths += [folder / f"{figure.key}.png", folder / f"{figure.key}.svg"]
+            write_atomic(paths[-2], pictures.png(figure.draw))
+            write_atomic(paths[-1], pictures.svg(figure.draw))
+    for name, text in (("report.html", html(document)), ("report.md", markdown(document))):
+        paths.append(directory / name)
+        write_atomic(paths[-1], text)
+    return paths
+
+
+def learning_curves(history: History) -> dict[int, list[tuple[int, float]]]:
+    """Give the learning curve of every finished trial that has one."""
+    curves = {trial.number: trial.result.get("curve") for trial in history.done}
+    return {n: [(int(a), float(b)) for a, b in curve] for n, curve in curves.items() if curve}
 
 
 def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""The report as plain JSON: what the page embeds, and what `report RUN --json` prints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from runs.page.charts import plain
+from runs.page.findings import Findings
+
+FORMAT = 1
+"""Version of the keys; readers refuse a higher one."""
+
+
+def report_data(findings: Findings) -> dict[str, Any]:
+    """Give everything that the report says as JSON-able data.
+
+    Returns:
+        `format`; `facts`; `objectives` (name, column, direction, unit, label, ideal); `trials`, an
+        object a finished trial with the columns of trials.csv, in the order of the ranking;
+        `front`, the numbers of the trials on it, along it; `curves` by trial.
+    """
+    frame = findings.frame.astype(object).where(findings.frame.notna(), None)
+    found: dict[str, Any] = plain(
+        {
+            "format": FORMAT,
+            "facts": dict(findings.facts),
+            "objectives": [asdict(objective) for objective in findings.objectives],
+            "trials": frame.to_dict("records"),
+            "front": findings.front["trial"].tolist(),
+            "curves": {number: list(curve) for number, curve in findings.curves.items()},
+        }
+    )
+    return found

@@ -1,0 +1,71 @@
+"""What the sections of a report are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from runs.ranking import Objective
+from runs.wording import Facts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The effective receptive field of a network's last stage, small enough for a page."""
+
+    map: NDArray[np.float64]
+    """(h, w), log10(1 + x) of the field scaled to a peak of 1e3, over its maximum: 0 to 1."""
+    size: tuple[int, int]
+    """Pixels of the images, height and width; the map may be coarser."""
+    area50: float
+    """Least share of the pixels that holds half of the field."""
+    sigma_px: float
+    images: int
+    """Images in the average."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Findings:
+    """A run as plain data: nothing here reads a file or a clock any more."""
+
+    facts: Facts
+    """As `outputs.run_facts` gives them; what is missing is left out of the report."""
+    frame: pd.DataFrame
+    """Finished trials, as `ranking.rank` gives them; `at_s` says when each ended."""
+    front: pd.DataFrame
+    """Those on the front, as `ranking.front` gives them."""
+    objectives: Sequence[Objective]
+    """Of the run, the one that ranks first."""
+    curves: Mapping[int, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """Learning curves by trial: steps, and the training loss since the point before."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """Effective receptive fields by network; of the front, where weights were kept."""
+    predicates: Sequence[str] = ()
+    """Sub-spaces to compare, as they were typed; none lets the report choose."""
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """Full-length trainings that came to their end."""
+        return self.frame[self.frame["state"] == "complete"]
+
+    @property
+    def competing(self) -> pd.DataFrame:
+        """One row a network: those that have a place in the ranking and did not diverge."""
+        complete = self.complete
+        return complete[complete["rank"].notna()]
+
+    @property
+    def score(self) -> str:
+        """Column of the score: miou where pixels are named, else accuracy."""
+        return "miou" if self.frame["miou"].notna().any() else "accuracy"
+
+    @property
+    def origins(self) -> dict[str, list[str]]:
+        """Ids of networks that stand for published ones, with the names of these."""
+        start: dict[str, Any] = self.facts.get("warm_start") or {}
+        return {told["id"]: list(told["names"]) for told in start.get("networks", ())}
