@@ -41,8 +41,43 @@ class Results:
     """Files that were written."""
 
 
+def gather(
+    directory: Path,
+    plan: Plan,
+    history: History,
+    *,
+    predicates: Sequence[str] = (),
+    missing: Sequence[str] = (),
+) -> Findings:
+    """Find out what a run came to; writes nothing.
+
+    Args:
+        directory: of the run.
+        plan: of the run.
+        history: of the run.
+        predicates: sub-spaces that the report compares.
+        missing: what damage took, for the report to say.
+    """
+    objectives = objectives_named(plan.settings.objectives)
+    frame = ranked(plan, history, chances=True)
+    return Findings(
+        facts=run_facts(directory, plan, history) | {"missing": list(missing)},
+        frame=frame,
+        front=front(frame, objectives),
+        objectives=objectives,
+        curves=learning_curves(history),
+        predicates=predicates,
+    )
+
+
 def write_results(
-    directory: Path, plan: Plan, history: History, *, predicates: Sequence[str] = ()
+    directory: Path,
+    plan: Plan,
+    history: History,
+    *,
+    predicates: Sequence[str] = (),
+    missing: Sequence[str] = (),
+    out: Path | None = None,
 ) -> Results:
     """Write trials.csv, front.csv, architectures/, figures/, report.html and report.md.
 
@@ -51,27 +86,22 @@ def write_results(
         plan: of the run.
         history: of the run.
         predicates: sub-spaces that the report compares.
+        missing: what damage took, for the report to say.
+        out: folder for the files; None: the run's own.
 
     Raises:
         RunError: a file cannot be written; the one before it is unchanged.
     """
-    objectives = objectives_named(plan.settings.objectives)
-    frame = ranked(plan, history, chances=True)
-    best = front(frame, objectives)
-    facts = run_facts(directory, plan, history)
-    paths = [directory / name for name in ("trials.csv", "front.csv")]
-    for path, table in zip(paths, (frame, best), strict=True):
+    findings = gather(directory, plan, history, predicates=predicates, missing=missing)
+    folder = out or directory
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    tables = {"trials.csv": findings.frame, "front.csv": findings.front}
+    paths = [folder / name for name in tables]
+    for path, table in zip(paths, tables.values(), strict=True):
         write_atomic(path, table.to_csv(index=False))
-    paths += _write_architectures(directory / "architectures", best, history)
-    findings = Findings(
-        facts=facts,
-        frame=frame,
-        front=best,
-        objectives=objectives,
-        curves=learning_curves(history),
-        predicates=predicates,
-    )
-    return Results(findings=findings, paths=paths + write_report(directory, report(findings)))
+    paths += _write_architectures(folder / "architectures", findings.front, history)
+    return Results(findings=findings, paths=paths + write_report(folder, report(findings)))
 
 
 def write_report(directory: Path, document: Document) -> list[Path]:
