@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal
@@ -14,15 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from builders.heads import DenseHead
-from builders.network import Network
 from evaluators.batches import Augmenter, Normaliser, micro_batches
-from evaluators.dense_loss import enlarged_cross_entropy
 from evaluators.device import fastest_kernels, place, precision
-from evaluators.flat import flattened
 from evaluators.images import ImageData
+from evaluators.optimising import adamw, own_randomness, training_loss
 from evaluators.recipe import Recipe
-from evaluators.scores import Scores, cross_entropy, evaluate
+from evaluators.scores import Scores, evaluate
 from evaluators.sparsity import DynamicSparsity, asked_densities
 from evaluators.states import Carried, Course, State, course_of, identity
 from search_space.errors import RunError
@@ -132,7 +129,7 @@ def train_briefly(
     reported = course.step
     every = max(1, len(data.train) // batch_size // REPORTS_PER_EPOCH)
     checkpoint = scores = None
-    with _own_randomness(seed, device), fastest_kernels(device):
+    with own_randomness(seed, device), fastest_kernels(device):
         densities: dict[str, float] = {}
         if goes_on is None:
             first = next(batches)
@@ -149,7 +146,9 @@ def train_briefly(
             seed=seed,
         )
         network.train()
-        with _adamw(network, recipe, device) as optimiser:
+        with adamw(
+            network, lr=recipe.lr, weight_decay=recipe.weight_decay, device=device
+        ) as optimiser:
             carried = Carried(network=network, optimiser=optimiser, masks=masks, device=device)
             if goes_on is not None:
                 carried.restore(goes_on)
@@ -276,31 +275,13 @@ def _step(
     optimiser.zero_grad(set_to_none=False)
     losses = []
     for images_BCHW, labels, weight in parts:
-        loss = _loss(network, images_BCHW, labels, label_smoothing)
+        loss = training_loss(network, images_BCHW, labels, label_smoothing=label_smoothing)
         if len(parts) > 1:
             loss = loss * weight
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
     optimiser.step()
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-
-
-def _loss(
-    network: nn.Module, images_BCHW: Tensor, labels: Tensor, label_smoothing: float
-) -> Tensor:
-    if isinstance(network, Network) and isinstance(network.head, DenseHead):
-        with precision(images_BCHW.device):
-            readings = network.head.readings(network.features(images_BCHW))
-        whole = [_whole(logits) for logits in readings]
-        return enlarged_cross_entropy(whole, labels, label_smoothing=label_smoothing)
-    with precision(images_BCHW.device):
-        logits = network(images_BCHW)
-    return cross_entropy(_whole(logits), labels, label_smoothing=label_smoothing)
-
-
-def _whole(logits: Tensor) -> Tensor:
-    """Give logits in at least float32."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class _Watch:
@@ -328,40 +309,6 @@ class _Watch:
         now = time.perf_counter()
         taken, self._lap = now - self._lap, now
         return max(taken, 1e-6)
-
-
-@contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators for a `with` block, then put the caller's state back."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _adamw(
-    network: nn.Module, recipe: Recipe, device: torch.device
-) -> Iterator[torch.optim.Optimizer]:
-    """Give the optimiser of a training; for the `with` block parameters lie behind one another.
-
-    Weight decay does not act on biases and 1-D parameters.
-    """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        bare = parameter.ndim <= 1 or name.endswith("bias")
-        (spared if bare else decayed).append(parameter)
-    with ExitStack() as stack:
-        groups = [
-            {"params": stack.enter_context(flattened(parameters)), "weight_decay": decay}
-            for parameters, decay in ((decayed, recipe.weight_decay), (spared, 0.0))
-        ]
-        yield torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=recipe.lr,
-            fused=device.type in ("cpu", "cuda"),
-        )
 
 
 def _rate(step: int, total: int, warmup: float) -> float:
