@@ -15,11 +15,11 @@ from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import SPENDING, History, plain_number
 from runs.measures import model_of
-from runs.page import pictures
-from runs.page.document import Document, figures
+from runs.page.document import Document
 from runs.page.findings import Findings
 from runs.page.html import html
 from runs.page.markdown import markdown
+from runs.page.pictures import pictures
 from runs.page.sections import report
 from runs.plan import Plan
 from runs.prediction import prediction_check
@@ -113,13 +113,12 @@ def write_report(directory: Path, document: Document) -> list[Path]:
     folder = directory / "figures"
     with _writing(folder):
         folder.mkdir(exist_ok=True)
-    paths = []
-    for figure in figures(document):
-        if figure.draw is not None:
-            paths += [folder / f"{figure.key}.png", folder / f"{figure.key}.svg"]
-            write_atomic(paths[-2], pictures.png(figure.draw))
-            write_atomic(paths[-1], pictures.svg(figure.draw))
-    for name, text in (("report.html", html(document)), ("report.md", markdown(document))):
+    paths, drawn = [], pictures(document)
+    for key, picture in drawn.items():
+        paths += [folder / f"{key}.png", folder / f"{key}.svg"]
+        write_atomic(paths[-2], picture.png)
+        write_atomic(paths[-1], picture.svg)
+    for name, text in (("report.html", html(document, drawn)), ("report.md", markdown(document))):
         paths.append(directory / name)
         write_atomic(paths[-1], text)
     return paths

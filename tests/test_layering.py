@@ -27,8 +27,12 @@ ONLY_IN = {
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
         *("runs/guideline_figure.py", "runs/roofline_figure.py", "runs/rung_figure.py"),
-        *(f"runs/page/{name}.py" for name in ("front", "guidelines", "pictures", "ranking")),
+        *(
+            f"runs/page/{name}.py"
+            for name in ("document", "front", "guidelines", "pictures", "ranking")
+        ),
     },
+    "mlflow": {"runs/mlflow_log.py"},
     "moocore": {
         "evaluators/estimates.py",
         "evaluators/fronts.py",
@@ -41,6 +45,7 @@ ONLY_IN = {
     "plotly": {"runs/page/html.py"},
     "ray": {f"runs/ray_{name}.py" for name in ("engine", "node", "pool", "tuner")},
     "sklearn": {"evaluators/baseline.py"},
+    "tensorboardX": {"runs/tensorboard_log.py"},
     "timm": {"builders/timm_registry.py"},
     "torchmetrics": {"evaluators/scores.py"},
     "torchvision": {"evaluators/data.py"},

@@ -31,11 +31,14 @@ def section(findings: Findings) -> Section:
     rejected = sorted(dict(facts.get("rejected") or {}).items(), key=lambda item: -item[1])
     if rejected:
         caption = "Rejected proposals by the constraint that they broke"
-        blocks.append(_counted("rejected", caption, [(f"{n:,}", word) for word, n in rejected]))
+        counted = [(f"{n:,}", word) for word, n in rejected]
+        blocks.append(_counted("rejected", caption, counted, word="constraint"))
     failures = _failures(frame)
     if failures:
         rows = [(f"{n:,}", reason) for reason, n in failures]
-        blocks.append(_counted("failed", "Failed trials by reason", rows, noun="trials"))
+        blocks.append(
+            _counted("failed", "Failed trials by reason", rows, word="reason", noun="trials")
+        )
     diverged = frame[frame["state"] == "diverged"]
     if len(diverged):
         blocks.append(_diverged(diverged))
@@ -43,15 +46,20 @@ def section(findings: Findings) -> Section:
 
 
 def _counted(
-    key: str, caption: str, rows: Sequence[tuple[str, str]], *, noun: str = "proposals"
+    key: str,
+    caption: str,
+    rows: Sequence[tuple[str, str]],
+    *,
+    word: str = "outcome",
+    noun: str = "proposals",
 ) -> Table:
     return Table(
         key=key,
         caption=caption,
-        columns=[Column(heading="outcome"), Column(heading=noun, number=True)],
+        columns=[Column(heading=word), Column(heading=noun, number=True)],
         rows=[
-            Row(cells=[Cell(text=word), Cell(text=count, value=float(count.replace(",", "")))])
-            for count, word in rows
+            Row(cells=[Cell(text=what), Cell(text=count, value=float(count.replace(",", "")))])
+            for count, what in rows
         ],
         wrap=True,
     )

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from runs.page.pictures import Draw
+from matplotlib.figure import Figure as MatplotlibFigure
+
+from runs.figures import Theme
+
+
+class Draw(Protocol):
+    """Draws one picture."""
+
+    def __call__(self, theme: Theme, *, narrow: bool) -> MatplotlibFigure:
+        """Draw it in a colour scheme, for a wide or a narrow page; with a canvas for Agg."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

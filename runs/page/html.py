@@ -6,6 +6,7 @@ Every text is escaped by the templates; data for scripts have no `<` left.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from plotly.offline import get_plotlyjs
 
 from runs.page.charts import plain
 from runs.page.document import Block, Document, figures
-from runs.page.pictures import address, svg, variants
+from runs.page.pictures import Picture
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
-def html(document: Document) -> str:
-    """Write a document as HTML."""
+def html(document: Document, drawn: Mapping[str, Picture]) -> str:
+    """Write a document as HTML.
+
+    Args:
+        document: what to write.
+        drawn: its pictures by key, for figures without a chart and for readers without scripts.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -29,7 +35,8 @@ def html(document: Document) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json": _json, "address": address, "svg": svg, "variants": variants}
+    environment.filters["json"] = _json
+    environment.globals["drawn"] = dict(drawn)
 
     def render(content: Block) -> Markup:
         template = environment.get_template(f"{content.kind}.html")
