@@ -20,10 +20,12 @@ from runs.cli_search import search
 from runs.cli_study import audit, guidelines
 from runs.ending import end_on_signals, ignore_signals, run
 from runs.options import (
+    MLFLOW,
     OPTUNA_STORAGE,
     QUIET,
     RAY,
     RESUME_BACKEND,
+    TENSORBOARD,
     size_option,
     time_option,
 )
@@ -110,6 +112,8 @@ def cli() -> None:
 @RESUME_BACKEND
 @RAY
 @OPTUNA_STORAGE
+@TENSORBOARD
+@MLFLOW
 @QUIET
 def resume(
     *,
@@ -120,6 +124,8 @@ def resume(
     backend: str | None,
     ray: str | None,
     optuna_storage: str | None,
+    tensorboard: Path | None,
+    mlflow: str | None,
     quiet: bool,
 ) -> None:
     """Continue a run; nothing that finished is lost or trained again.
@@ -128,11 +134,13 @@ def resume(
     """
     from runs import session
     from runs.engines import open_engine
+    from runs.loggers import Shown
 
+    shown = Shown(optuna_storage=optuna_storage, tensorboard=tensorboard, mlflow=mlflow)
     with open_engine(ray) as engine:
         session.resume(
             run,
-            session.Manner(engine=engine, quiet=quiet, optuna_storage=optuna_storage),
+            session.Manner(engine=engine, quiet=quiet, shown=shown),
             budget=budget,
             time_s=time_s,
             workers=workers,
@@ -143,11 +151,41 @@ def resume(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def report(*, run: Path) -> None:
-    """Write tables, figures and page of a run anew from its record."""
-    from runs import session
+@click.option(
+    "--compare",
+    "predicates",
+    multiple=True,
+    metavar="PREDICATE",
+    help="Compare the networks that meet it with the others, at equal MACs: "
+    "'stages[2].kernel>=9'. Give it again for more.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the files.  [default: the run's own]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, write nothing.")
+@click.pass_context
+def report(
+    context: click.Context,
+    *,
+    run: Path,
+    predicates: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Write tables, figures and page of a run anew from its record.
 
-    for path in session.report(run):
+    What is damaged is left out, and the report says so.
+    """
+    from runs import reporting
+
+    if as_json:
+        if out is not None:
+            raise click.UsageError("--out: has no effect with --json; remove one", context)
+        click.echo(json.dumps(reporting.report_json(run, predicates=predicates), indent=2))
+        return
+    for path in reporting.report(run, predicates=predicates, out=out):
         click.echo(path)
 
 

@@ -42,14 +42,18 @@ def begin(options: SearchOptions, *, study_alone: bool = False) -> None:
     from runs import session
     from runs.engines import open_engine
     from runs.folders import run_directory
+    from runs.loggers import Shown
     from runs.schedule import search_shares, study_shares
 
     if options["budget"] and options["time_s"]:
         raise click.UsageError("--budget, --time: must not both be given; leave one out")
+    shown = Shown(
+        optuna_storage=options["optuna_storage"],
+        tensorboard=options["tensorboard"],
+        mlflow=options["mlflow"],
+    )
     with open_engine(options["ray"]) as engine:
-        manner = session.Manner(
-            engine=engine, quiet=options["quiet"], optuna_storage=options["optuna_storage"]
-        )
+        manner = session.Manner(engine=engine, quiet=options["quiet"], shown=shown)
         shares = partial(
             study_shares if study_alone else search_shares,
             evidence=options["evidence"],

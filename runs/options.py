@@ -47,6 +47,18 @@ OPTUNA_STORAGE = click.option(
     help="Show the run to optuna-dashboard while it goes on: sqlite:///FILE, another database, or "
     "the path of a journal file.",
 )
+TENSORBOARD = click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Log the run to TensorBoard while it goes on, in a folder of its own in DIR.",
+)
+MLFLOW = click.option(
+    "--mlflow",
+    metavar="URI",
+    help="Log the run to MLflow while it goes on: http://HOST:PORT or another tracking URI, or a "
+    "path: FILE.db, or a folder that gets mlflow.db.",
+)
 GPUS_PER_TRIAL = click.option(
     "--gpus-per-trial",
     type=click.FloatRange(min=0, min_open=True, max=1),
@@ -251,6 +263,8 @@ SEARCH_OPTIONS = (
     RAY,
     GPUS_PER_TRIAL,
     OPTUNA_STORAGE,
+    TENSORBOARD,
+    MLFLOW,
     click.option("--dry-run", is_flag=True, help="Show plan and forecast only."),
     QUIET,
 )
@@ -289,6 +303,8 @@ class SearchOptions(TypedDict):
     ray: str | None
     gpus_per_trial: float
     optuna_storage: str | None
+    tensorboard: Path | None
+    mlflow: str | None
     dry_run: bool
     quiet: bool
 

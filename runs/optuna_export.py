@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from runs.blocks import chance_level
 from runs.history import History, Trial
-from runs.masking import masked
+from runs.masking import masked, reason
 from runs.measures import measure_with, model_of
 from runs.plan import Plan
 from runs.ranking import objectives_named
@@ -109,12 +109,12 @@ class Writer:
             RunError: it is there and must not be, or is of another run.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.plan = plan
+        self.plan, self.storage = plan, storage
         self.objectives = objectives_named(plan.settings.objectives)
         self.chance = chance_level(plan)
         self.measure = measure_with(plan.num_classes, model_of(plan))
         self.name = directory.resolve().name
-        owner, names = _owner(plan), [study.study_name for study in storage.get_all_studies()]
+        mine, names = owner(plan), [study.study_name for study in storage.get_all_studies()]
         if self.name in names and not go_on:
             raise RunError(
                 f"--optuna: must name a place without a study {self.name!r}, got one that has it; "
@@ -133,8 +133,8 @@ class Writer:
                 "study:metric_names",
                 [objective.column for objective in self.objectives],
             )
-            self.study.set_user_attr(OWNER, owner)
-        elif self.study.user_attrs.get(OWNER) != owner:
+            self.study.set_user_attr(OWNER, mine)
+        elif self.study.user_attrs.get(OWNER) != mine:
             raise RunError(f"the study {self.name!r} there is of another run")
         self.held: set[int] = set()
         """Numbers of our trials that the study has."""
@@ -143,11 +143,15 @@ class Writer:
             self.held.add(trial.user_attrs["trial"])
             self._known.update(trial.distributions)
 
-    def add(self, trial: Trial, ended: datetime) -> None:
-        """Add a finished trial, once."""
+    def add(self, trial: Trial, ended: datetime | None = None) -> None:
+        """Add a finished trial, once; it ended now where nothing else is said."""
         if trial.number not in self.held:
-            self.study.add_trial(self.frozen(trial, ended))
+            self.study.add_trial(self.frozen(trial, ended or datetime.now()))
             self.held.add(trial.number)
+
+    def end(self) -> None:
+        """Give a database's connections back."""
+        _end(self.storage)
 
     def frozen(self, trial: Trial, ended: datetime) -> FrozenTrial:
         """Give Optuna's form of a finished trial.
@@ -236,14 +240,6 @@ def export_study(plan: Plan, history: History, target: str, directory: Path) -> 
     return f"optuna-dashboard {shlex.quote(str(place))}"
 
 
-def reason(error: BaseException) -> str:
-    """Give the cause of a storage's failure in one line, without passwords."""
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {masked(said[0])}" if said else type(error).__name__
-
-
 def _into_file(place: Place, file: Path, plan: Plan, history: History, directory: Path) -> None:
     """Write beside it first: the file appears whole, and only where there is none."""
     if os.path.lexists(file):
@@ -323,7 +319,7 @@ def _attributes(trial: Trial) -> Iterator[tuple[str, Any]]:
     yield "architecture", trial.architecture.to_json()
 
 
-def _owner(plan: Plan) -> str:
+def owner(plan: Plan) -> str:
     """Tell a run from others: when, how and with which seed it was begun."""
     facts = plan.facts
     return masked(f"{facts.get('started')} seed {plan.settings.seed} {facts.get('command')}")

@@ -23,18 +23,17 @@ from runs.history import History, plain_number
 from runs.images import decoded
 from runs.jobs import TIME_LIMIT_S, Room, Slots
 from runs.locks import ROOM_NAME, TURNSTILE_NAME
-from runs.optuna_mirror import mirrored
+from runs.loggers import Shown, logged
 from runs.outputs import write_results
 from runs.plan import (
     Plan,
     Settings,
     environment,
-    recorded_plan,
     resolved_backend,
     unchanged_plan,
 )
 from runs.planning import plan_lines
-from runs.records import Records, header_of, read_events
+from runs.records import Records
 from runs.schedule import Parts
 from runs.search import Search
 from runs.study import with_study
@@ -52,8 +51,8 @@ class Manner:
     engine: Engine = field(default_factory=LocalEngine)
     quiet: bool = False
     """Print the results only."""
-    optuna_storage: str | None = None
-    """Where the run is shown while it goes on: see `runs.optuna_export`."""
+    shown: Shown = field(default_factory=Shown)
+    """Where the run is shown while it goes on."""
     cache: Path | None = None
     """Folder for compiled libraries and probes; None: the user's."""
     begun: float = field(default_factory=time.monotonic)
@@ -146,6 +145,9 @@ def resume(
         if is_finished(history, total):
             with Console(total, quiet=manner.quiet, workers=settings.workers) as console:
                 console.note(f"{directory}: finished already; --budget or --time goes on with it")
+                with logged(manner.shown, plan, directory, console.note, patient=True) as told:
+                    for trial in history.done:
+                        told(trial)
                 console.finish(write_results(directory, plan, history))
             return
         manner.engine.device(settings.device)
@@ -190,17 +192,6 @@ def session_time(events: Sequence[dict[str, Any]]) -> float | None:
     """Give the time that the last session was given, earlier ones included."""
     times = [event.get("time_s") for event in events if event["event"] == "session"]
     return times[-1] if times else None
-
-
-def report(directory: Path) -> list[Path]:
-    """Write tables, figures and page of a run anew from its record; gives what was written.
-
-    Raises:
-        RunError: there is no run, no record of one, or its plan was changed.
-    """
-    events = read_events(directory)
-    plan = recorded_plan(directory, header_of(events))
-    return write_results(directory, plan, History(events)).paths
 
 
 def rehearse(
@@ -313,7 +304,7 @@ def _go_on(
     with (
         _quiet_files(directory),
         manner.engine.pool(settings.workers, plan, directory) as pool,
-        mirrored(manner.optuna_storage, plan, directory, console.note) as told,
+        logged(manner.shown, plan, directory, console.note) as told,
         console,
     ):
         for line in plan_lines(plan, directory):

@@ -20,8 +20,9 @@ from runs.cli import cli
 from runs.ending import run as exit_code_of
 from runs.history import History, Trial
 from runs.masking import masked
+from runs.mirror import Mirror
 from runs.optuna_export import export_study
-from runs.optuna_mirror import Mirror
+from runs.optuna_mirror import optuna_target
 from runs.plan import Plan
 from runs.records import Records
 from search_space.errors import RunError
@@ -218,9 +219,12 @@ def test_mirror_of_a_run_that_is_resumed(
     run = tmp_path / "mine"
     run.mkdir()
     said: list[str] = []
-    mirrored(Mirror(target, plan, run, warn=said.append), history.done[:12])
+    mirrored(Mirror(optuna_target(target, plan, run), warn=said.append), history.done[:12])
     # A resumed run tells all that is finished, and then the rest; the last one twice.
-    mirrored(Mirror(target, plan, run, warn=said.append), [*history.done[:12], *history.done[6:]])
+    mirrored(
+        Mirror(optuna_target(target, plan, run), warn=said.append),
+        [*history.done[:12], *history.done[6:]],
+    )
     url = f"sqlite:///{run / 'optuna.db'}" if target == "sqlite" else str(run / "optuna.log")
     check_study(study_of(url), history)
     assert said == []
@@ -230,10 +234,10 @@ def test_mirror_leaves_the_study_of_another_run(
     plan: Plan, history: History, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'all.db'}"
-    mirrored(Mirror(url, plan, tmp_path / "mine"), history.done[:3])
+    mirrored(Mirror(optuna_target(url, plan, tmp_path / "mine")), history.done[:3])
     other = replace(plan, settings=replace(plan.settings, seed=2))
     said: list[str] = []
-    mirrored(Mirror(url, other, tmp_path / "mine", warn=said.append), history.done)
+    mirrored(Mirror(optuna_target(url, other, tmp_path / "mine"), warn=said.append), history.done)
     assert len(study_of(url).trials) == 3
     assert len(said) == 1
     assert "the study 'mine' there is of another run" in said[0]
@@ -258,7 +262,10 @@ def test_mirror_that_fails_says_so_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    mirrored(Mirror(target, plan, tmp_path / "mine", warn=said.append, retry_s=0), history.done)
+    mirrored(
+        Mirror(optuna_target(target, plan, tmp_path / "mine"), warn=said.append, retry_s=0),
+        history.done,
+    )
     assert len(said) == 1
     assert why in said[0]
     assert "secret" not in said[0]
@@ -268,11 +275,13 @@ def test_mirror_that_fails_says_so_once(
 def test_locked_database_holds_up_nothing(plan: Plan, history: History, tmp_path: Path) -> None:
     file = tmp_path / "all.db"
     url, said = f"sqlite:///{file}", list[str]()
-    mirrored(Mirror(url, plan, tmp_path / "mine", warn=said.append), history.done[:3])
+    mirrored(
+        Mirror(optuna_target(url, plan, tmp_path / "mine"), warn=said.append), history.done[:3]
+    )
     with sqlite3.connect(file) as lock:
         lock.execute("begin exclusive")
         begin = time.monotonic()
-        mirror = Mirror(url, plan, tmp_path / "mine", warn=said.append)
+        mirror = Mirror(optuna_target(url, plan, tmp_path / "mine"), warn=said.append)
         for trial in history.done:
             mirror.told(trial)
         told = time.monotonic() - begin
@@ -293,7 +302,9 @@ def test_database_that_comes_back_gets_every_trial(
 ) -> None:
     said: list[str] = []
     home = tmp_path / "later"
-    mirror = Mirror(str(home / "mine.log"), plan, tmp_path / "mine", warn=said.append, retry_s=0)
+    mirror = Mirror(
+        optuna_target(str(home / "mine.log"), plan, tmp_path / "mine"), warn=said.append, retry_s=0
+    )
     mirror.told(history.done[0])
     until = time.monotonic() + 30
     while not said and time.monotonic() < until:
