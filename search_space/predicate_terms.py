@@ -43,15 +43,20 @@ def _branches(stage: Stage) -> tuple[tuple[tuple[int, int], ...], bool]:
     return pairs, bool(pairs) and pairs == paper_branches(stage.kernel)
 
 
+def _ffn_ratio(stage: Stage) -> float:
+    """Give the hidden over the outer width as built: a hidden width of its own wins."""
+    return stage.ffn_ratio if stage.ffn_hidden is None else stage.ffn_hidden / stage.width
+
+
 STAGE_KEYS = {
+    "kernel": _number("kernel"),
     "depth": _number("depth"),
     "width": _number("width"),
-    "kernel": _number("kernel"),
     "placement": Key(kind="placement", read=operator.attrgetter("placement")),
     "dilations": Key(kind="branches", read=_branches),
     "structure": _text("structure", STRUCTURES),
     "se_ratio": _number("se_ratio"),
-    "ffn_ratio": _number("ffn_ratio"),
+    "ffn_ratio": Key(kind="number", read=_ffn_ratio),
     "ffn_hidden": _number("ffn_hidden"),
     "layer_scale": _number("layer_scale", none=0.0),
     "small_kernel": _number("small_kernel"),
