@@ -1,1 +1,1 @@
-"""A network of a run as a package of its own, which needs nothing of this project."""
+"""A network taken home: the text of a stand-alone module, and the package around it."""
