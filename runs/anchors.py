@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import (
@@ -34,6 +34,9 @@ _NAME = re.compile(r"(?:stages\[(\d+)\]\.|shared\.)?([a-z_.]+)")
 
 _BY_COST = ("none", "se", "depthwise", "pointwise", "bottleneck")
 """Structures by what they cost; everything else that is a word follows its place in the YAML."""
+
+_SHAPES = {"UniRepLKNet-A to N": "L", "UniRepLKNet-T": "LS", "UniRepLKNet-S to XL": "LSS"}
+"""Which blocks of the later stages have large kernels."""
 
 
 class Chooser:
@@ -167,18 +170,30 @@ def anchors(space: DesignSpace) -> list[tuple[Architecture, Chooser]]:
     3x3) and S to XL (two of three), with the nearest values that the space has. Networks that
     coincide are given once.
     """
-    prefers: list[Prefer] = [
-        lambda _stage, _key, options: options[0],
-        lambda _stage, _key, options: options[-1],
-        lambda _stage, _key, options: options[len(options) // 2],
-        *(_published(placement) for placement in ("L", "LS", "LSS")),
-    ]
     found: dict[str, tuple[Architecture, Chooser]] = {}
-    for prefer in prefers:
-        chooser = Chooser(prefer)
-        architecture = space.suggest(chooser)
-        found.setdefault(architecture.id, (architecture, chooser))
+    for _, network, chooser in _drawn(space):
+        found.setdefault(network.id, (network, chooser))
     return list(found.values())
+
+
+def anchor_names(space: DesignSpace) -> dict[str, list[str]]:
+    """Say of each anchor, by its id, what it stands for."""
+    found: dict[str, list[str]] = {}
+    for name, network, _ in _drawn(space):
+        found.setdefault(network.id, []).append(name)
+    return found
+
+
+def _drawn(space: DesignSpace) -> Iterator[tuple[str, Architecture, Chooser]]:
+    prefers: dict[str, Prefer] = {
+        "smallest of the space": lambda _stage, _key, options: options[0],
+        "largest of the space": lambda _stage, _key, options: options[-1],
+        "middle of the space": lambda _stage, _key, options: options[len(options) // 2],
+        **{f"shape of {name}": _published(placement) for name, placement in _SHAPES.items()},
+    }
+    for name, prefer in prefers.items():
+        chooser = Chooser(prefer)
+        yield name, space.suggest(chooser), chooser
 
 
 def random_draw(space: DesignSpace, pick: Callable[[int], int]) -> tuple[Architecture, Chooser]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from evaluators.cost import cost
+from runs.anchors import anchor_names
 from runs.blocks import METRICS, chance_level
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
@@ -23,7 +25,7 @@ from runs.page.pictures import pictures
 from runs.page.sections import report
 from runs.plan import Plan
 from runs.prediction import prediction_check
-from runs.ranking import front, hypervolume, objectives_named, reference_point
+from runs.ranking import front, hypervolume, kernels_text, objectives_named, reference_point
 from runs.records import write_atomic
 from runs.rung_facts import rung_facts
 from runs.standings import noise_facts, ranked, recommended
@@ -163,9 +165,40 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "ranking_noise": noise_facts(plan, history),
         "champion": champion(history, METRICS[plan.settings.task], chance_level(plan)),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
+        "reference_network": _reference(plan, history),
+        "anchors": _anchors(plan, history),
         "sessions": history.sessions,
         **plan.facts,
     }
+
+
+def _reference(plan: Plan, history: History) -> dict[str, Any] | None:
+    """Give the network beside which latencies are measured; None in runs from before it."""
+    if "reference" not in plan.facts:
+        return None
+    counted = cost(plan.reference, plan.num_classes)
+    measured = history.final.get("reference", {})
+    latency = {
+        key: measured.get(key) for key in ("latency_ms", "latency_low_ms", "latency_high_ms")
+    }
+    return {
+        "id": plan.reference.id,
+        "kernels": kernels_text(plan.reference.stages),
+        "macs": counted.macs_merged,
+        "params": counted.params_merged,
+        **latency,
+    }
+
+
+def _anchors(plan: Plan, history: History) -> dict[str, list[str]]:
+    """Say what each trained anchor stands for, by its id: a corner of the space, a paper's."""
+    asked = {trial.id for trial in history.of_role.get("anchor", ())}
+    if plan.settings.warm_start == "anchors":
+        names = anchor_names(plan.space)
+    else:
+        start: dict[str, Any] = plan.facts.get("warm_start") or {}
+        names = {told["id"]: list(told["names"]) for told in start.get("networks", ())}
+    return {network: found for network, found in names.items() if network in asked}
 
 
 def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> list[Path]:
