@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,24 +32,6 @@ def drawable(facts: Facts) -> bool:
     """Whether there is an effect to draw."""
     found = facts.get("guidelines") or {}
     return any(not missing(verdict["effect"]) for verdict in found.get("verdicts") or ())
-
-
-def guidelines(facts: Facts, path: Path, *, theme: Theme = LIGHT) -> None:
-    """Write the picture as a PNG of 1600 by 720 pixels; a half-written file never shows."""
-    data = io.BytesIO()
-    guideline_figure(facts, theme=theme).savefig(data, format="png", dpi=200)
-    half = path.with_name(f".{path.name}.half")
-    half.write_bytes(data.getvalue())
-    half.replace(path)
-
-
-def guideline_svg(facts: Facts, *, theme: Theme = LIGHT, narrow: bool = False) -> str:
-    """Give the picture as an SVG text; the same facts give the same text."""
-    data = io.StringIO()
-    with rc_context({"svg.hashsalt": "guidelines", "svg.fonttype": "path"}):
-        figure = guideline_figure(facts, theme=theme, size=NARROW if narrow else WIDE)
-        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return data.getvalue()
 
 
 def guideline_figure(

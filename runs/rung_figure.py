@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
@@ -21,24 +18,6 @@ WIDE = (8.0, 4.2)
 """Width and height in inches for a file and a desktop page."""
 NARROW = (4.4, 4.2)
 """The same for a page on a phone."""
-
-
-def rungs(frame: pd.DataFrame, path: Path, *, theme: Theme = LIGHT) -> None:
-    """Write the picture as a PNG of 1600 by 840 pixels; a half-written file never shows."""
-    data = io.BytesIO()
-    rung_figure(frame, theme=theme).savefig(data, format="png", dpi=200)
-    half = path.with_name(f".{path.name}.half")
-    half.write_bytes(data.getvalue())
-    half.replace(path)
-
-
-def rungs_svg(frame: pd.DataFrame, *, theme: Theme = LIGHT, narrow: bool = False) -> str:
-    """Give the picture as an SVG text; the same frame gives the same text."""
-    data = io.StringIO()
-    with rc_context({"svg.hashsalt": "rungs", "svg.fonttype": "path"}):
-        figure = rung_figure(frame, theme=theme, size=NARROW if narrow else WIDE)
-        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return data.getvalue()
 
 
 def rung_figure(

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from runs import session
+from runs import reporting, session
 from runs.audit_page import begin as audit
 from runs.cli import cli
 from runs.ending import run as exit_code_of
@@ -70,7 +70,7 @@ def test_a_study_that_was_loosened_afterwards_is_not_believed(run_of_study: Path
     study["protocol"]["alpha"] = 0.9
     study["sha256"] = hash_of(study)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    for look in (show, session.report):
+    for look in (show, reporting.report):
         with pytest.raises(RunError, match="must stay as the search wrote it, it was changed"):
             look(run_of_study)
 

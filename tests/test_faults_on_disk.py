@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import session
+from runs import reporting, session
 from runs.engines import LocalEngine
 from runs.folders import run_directory
 from runs.history import History
@@ -200,11 +200,11 @@ def test_a_disk_full_while_tables_and_page_are_written_leaves_the_old_ones(
         before = {name: (out / name).read_bytes() for name in names}
         disk.fill()
         with pytest.raises(RunError, match=r"could not be written, No space left on device"):
-            session.report(out)
+            reporting.report(out)
         assert {name: (out / name).read_bytes() for name in names} == before
         assert [path.name for path in out.rglob("*.tmp")] == []
         disk.make_room()
-        session.report(out)
+        reporting.report(out)
         assert (out / "trials.csv").read_bytes() == before["trials.csv"]
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
-from runs.figures import DARK, LIGHT, Theme
-from runs.guideline_figure import drawable, guideline_figure, guideline_svg, guidelines
+from runs.guideline_figure import drawable, guideline_figure
 from tests.made_evidence import dense, flat, untested
 
 
@@ -46,24 +42,6 @@ def test_what_was_not_tested_is_a_word_and_no_mark() -> None:
     figure = guideline_figure({"guidelines": flat()})
     assert texts(figure) == ["not testable here"]
     assert not [x for x, y in lines(figure) if x and y == [1.76]]
-
-
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-@pytest.mark.parametrize("narrow", [False, True])
-def test_equal_facts_give_one_svg_that_loads_nothing(theme: Theme, *, narrow: bool) -> None:
-    facts = {"guidelines": dense()}
-    svg = guideline_svg(facts, theme=theme, narrow=narrow)
-    assert svg == guideline_svg(facts, theme=theme, narrow=narrow)
-    for element in ElementTree.fromstring(svg).iter():
-        for name, value in element.attrib.items():
-            assert not name.endswith("href") or value.startswith("#")
-
-
-def test_the_file_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None:
-    guidelines({"guidelines": dense()}, tmp_path / "guidelines.png")
-    (path,) = tmp_path.iterdir()
-    with Image.open(path) as image:
-        assert image.size == (1600, 720)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from runs import session
 from runs.history import History
 from runs.outputs import run_facts, write_results
 from runs.plan import load_plan
 from runs.records import read_events
+from runs.reporting import report
 from search_space.architecture import Architecture
 from search_space.errors import RunError
 from search_space.yaml_io import load_architecture, load_space
@@ -75,9 +75,15 @@ def test_everything_is_written_anew_from_the_record(run: Path) -> None:
     (run / "architectures" / "0123456789ab.yaml").write_text("of a network that left the front")
     for name in (*expected, "report.html"):
         (run / name).unlink()
-    written = session.report(run)
+    written = report(run)
     assert {name: (run / name).read_bytes() for name in expected} == expected
-    assert {path.name for path in written} >= {"front.png", "report.html", "trials.csv"}
+    assert {path.name for path in written} >= {
+        "front.png",
+        "front.svg",
+        "report.html",
+        "report.md",
+        "trials.csv",
+    }
     assert all(path.exists() for path in written)
     assert not (run / "architectures" / "0123456789ab.yaml").exists()
 
@@ -87,8 +93,8 @@ def test_a_run_without_a_finished_trial_has_empty_tables(run: Path) -> None:
     first = next(i for i, event in enumerate(events) if event["event"] == "done")
     results = write_results(run, load_plan(run), History(events[:first]))
     assert list(pd.read_csv(run / "trials.csv").columns[:21]) == CONTRACT
-    assert len(results.front) == 0
-    assert results.facts["recommended"] is None
+    assert len(results.findings.front) == 0
+    assert results.findings.facts["recommended"] is None
     assert list((run / "architectures").iterdir()) == []
 
 
@@ -101,5 +107,5 @@ def test_a_final_training_of_another_network_is_not_the_recommended_one_s(run: P
 def test_files_that_cannot_be_written_are_named(run: Path) -> None:
     shutil.rmtree(run / "figures")
     (run / "figures").write_text("in the way")
-    with pytest.raises(RunError, match=r"^.*figures/front.png: could not be written, .*exists"):
-        session.report(run)
+    with pytest.raises(RunError, match=r"^.*figures: could not be written, .*exists"):
+        report(run)

@@ -16,14 +16,14 @@ from runs.figures import LIGHT
 from runs.history import History, Trial
 from runs.method_text import halving_text
 from runs.plan import Plan
-from runs.ranking import front, measured, objectives_named, trials_frame
-from runs.report import page
+from runs.ranking import measured, trials_frame
 from runs.rung_facts import rung_facts
-from runs.rung_figure import rung_figure, rungs_svg
+from runs.rung_figure import NARROW, rung_figure
 from runs.rung_table import agreement_lines, console_table, section
 from runs.standings import leaders_of, ranked, recommended
 from runs.wording import MISSING, amount, length_text
 from tests.made_runs import facts_of, frame_of, rows
+from tests.pages import read
 from tests.played import planned, played
 
 DIVERGING = 5
@@ -168,13 +168,12 @@ def test_a_line_a_network_in_colour_where_it_reached_the_top(plan: Plan, history
     ids = {t.id for t in history.done if t.state == "stopped"} - {t.id for t in whole}
     assert len(stopped.get_paths()) == len(ids)
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1/9", "1/3", "1"]
-    assert rungs_svg(frame) == rungs_svg(frame)
 
 
 def test_a_run_that_was_killed_early_can_be_drawn(plan: Plan) -> None:
     for count in (0, 1, 4):
         early = played(plan, score, at_once=1, until=count)
-        assert rungs_svg(ranked(plan, early), narrow=True).startswith("<?xml")
+        assert rung_figure(ranked(plan, early), size=NARROW).axes
 
 
 def test_numbers_of_trainings_have_a_digit_only_where_they_are_not_whole() -> None:
@@ -203,12 +202,10 @@ def test_a_part_of_a_training_is_named_beside_the_budget() -> None:
 def test_the_page_of_a_run_with_halving_has_its_section(
     plan: Plan, history: History, facts: dict[str, Any]
 ) -> None:
-    frame, objectives = ranked(plan, history), objectives_named(("accuracy", "macs"))
-    html = page(facts, frame, front(frame, objectives), objectives)
-    assert '<h2 id="the-rungs">The rungs</h2>' in html
-    assert html.count("Learning curves from rung to rung") == 4
-    assert "which went through all rungs" in html
-    assert "Every ranked score is after" in html
-    assert "The rungs" not in page(
-        facts | {"rungs": {}}, frame, front(frame, objectives), objectives
-    )
+    frame, names = ranked(plan, history), ("accuracy", "macs")
+    found = read(frame, names, **facts)
+    assert "rungs" in {attributes.get("id") for _, attributes in found.tags}
+    assert "which went through all rungs" in found.text
+    assert "Every ranked score is after" in found.text
+    assert len(found.table("Trainings by the rung")) == 4
+    assert "The rungs" not in read(frame, names, **facts | {"rungs": {}}).text

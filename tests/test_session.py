@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runs import engines, session
+from runs import engines, reporting, session
 from runs.anchors import first_networks
 from runs.folders import run_directory
 from runs.forecast import TRIAL_S, forecast
@@ -244,7 +244,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=r"^.*: must "):
             resumed(path)
         with pytest.raises(RunError, match=r"^.*: must "):
-            session.report(path)
+            reporting.report(path)
 
 
 @ROOT_READS_ALL
