@@ -159,6 +159,8 @@ class Drawing:
     kind: ClassVar[str] = "drawing"
     svg: str
     alt: str
+    key: str = ""
+    """Of its file `figures/<key>.svg`; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,342 @@
+"""A network as a drawing: stages from left to right, a tile a block, its side that of the kernel.
+
+One scale for all networks: `PIXEL` units of the drawing are a pixel of a kernel. Parallel branches
+are dotted squares inside the tile, at the same scale: a dot a tap, so dilation is seen as distance.
+What adds depth inside a block is marked by shape and letter. Colours are those of the page where
+there are any (`var(--ink, ...)`), so a drawing fits light, dark and print, and stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from runs.page.document import Drawing
+from runs.page.network_words import (
+    FAMILY_NAMES,
+    HEAD_WORDS,
+    STEM_WORDS,
+    STRUCTURE_WORDS,
+    TRANSITION_WORDS,
+    beside,
+    groups,
+    kernel_words,
+    network_words,
+    strip_of,
+)
+from runs.wording import plural
+from search_space.architecture import LARGE_KERNEL, Architecture, Stage
+
+PIXEL = 4.0
+"""Units of the drawing that a pixel of a kernel is wide: 3x3 is 12 wide, 31x31 is 124."""
+GAP, LINE = 7.0, 14.0
+"""Between tiles, and from one line of text to the next."""
+LETTER = 6.6
+"""Width of a letter of text on average, somewhat more than it is."""
+HEADING = 3 * LINE + 8
+"""Height of the words above a column."""
+MOST_TALL = 300.0
+"""Height from which the blocks of a stage go on beside the first ones."""
+BETWEEN, MARGIN = 20.0, 8.0
+"""Between columns, and around them."""
+LEAST_ROW = 18.0
+"""Height of a block's row where its tile is smaller: that of its label."""
+
+STYLE = """
+.net{font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+.net text{fill:var(--ink,#1f2328)}.net .soft{fill:var(--soft,#57606a)}.net .bold{font-weight:600}
+.net .ground{fill:var(--ground,#fff)}.net .part{fill:var(--band,#f6f8fa);stroke:var(--soft,#57606a)}
+.net .large{fill:var(--marked,#e3f4f6);stroke:var(--mark,#0b5d6b)}
+.net .small{fill:var(--soft,#57606a);stroke:none}
+.net .taps{fill:none;stroke:var(--ink,#1f2328);stroke-width:1.7;stroke-linecap:round}
+.net .close{fill:none;stroke:var(--ink,#1f2328);stroke-width:.8}
+.net .reach{fill:none;stroke:var(--mark,#0b5d6b);stroke-width:.6;stroke-dasharray:2 2}
+.net .sign{fill:var(--ground,#fff);stroke:var(--ink,#1f2328)}
+.net .flow{fill:none;stroke:var(--soft,#57606a)}
+.net .letter{font-size:9px;font-weight:600;text-anchor:middle}
+"""
+"""Of every drawing; names begin with `.net`, for the page has styles of its own."""
+
+SIGNS = {
+    "se": ("SE", "M-9 0a9 8 0 1 0 18 0a9 8 0 1 0 -18 0z"),
+    "bottleneck": ("B", "M-9 -8L9 -8L5 0L9 8L-9 8L-5 0z"),
+    "pointwise": ("P", "M-7 -7h14v14h-14z"),
+    "depthwise": ("D", "M0 -9.5L9.5 0L0 9.5L-9.5 0z"),
+}
+"""Letter and outline, around its middle, of what adds depth inside a block."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """A piece of the drawing, its upper left corner at 0, 0."""
+
+    width: float
+    height: float
+    svg: str
+
+
+def drawing(architecture: Architecture, *, name: str, key: str = "") -> Drawing:
+    """Draw a network.
+
+    Args:
+        architecture: what to draw; its built widths are shown.
+        name: what the drawing is called.
+        key: of its file; empty for none.
+    """
+    columns = [_image(architecture), _stem(architecture)]
+    for number in range(len(architecture.stages)):
+        if number:
+            columns.append(_transition(architecture, number))
+        columns.append(_stage(architecture, number))
+    columns.append(_head(architecture))
+    body = max(column.height for column in columns)
+    middle = MARGIN + HEADING + body / 2
+    x, placed, ends = MARGIN, [], []
+    for column, heading in zip(columns, _headings(architecture), strict=True):
+        wide = max([column.width, *map(_text_width, heading)])
+        left = x + (wide - column.width) / 2
+        placed.append(_words(heading, x + wide / 2))
+        placed.append(_moved(column.svg, left, middle - column.height / 2))
+        ends.append((left, left + column.width))
+        x += wide + BETWEEN
+    flow = "".join(
+        f"M{_n(before[1] + 2)} {_n(middle)}H{_n(after[0] - 2)}"
+        for before, after in zip(ends, ends[1:], strict=False)
+    )
+    legend = _legend(architecture, x - BETWEEN - MARGIN)
+    width = max(x - BETWEEN, MARGIN + legend.width) + MARGIN
+    height = MARGIN + HEADING + body + BETWEEN + legend.height + MARGIN
+    placed.append(_moved(legend.svg, MARGIN, MARGIN + HEADING + body + BETWEEN))
+    words = " ".join(network_words(architecture))
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="net" role="img" width="{_n(width)}" '
+        f'height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}" aria-label={_quoted(name)}>'
+        f"<style>{STYLE}</style><desc>{escape(words)}</desc>"
+        f'<rect class="ground" width="100%" height="100%"/><path class="flow" d="{flow}"/>'
+        f"{''.join(placed)}</svg>"
+    )
+    return Drawing(svg=svg, alt=words, key=key)
+
+
+# The words above each column.
+
+
+def _headings(architecture: Architecture) -> list[list[str]]:
+    height, width = architecture.size
+    found = [
+        ["image", f"{height}x{width}", plural(architecture.channels, "channel")],
+        ["stem", architecture.stem.kind, f"stride {architecture.stem.stride}"],
+    ]
+    for number, stage in enumerate(architecture.built_stages):
+        if number:
+            found.append([])
+        rows, columns = architecture.maps[number]
+        found.append(
+            [
+                f"stage {number + 1}",
+                f"{rows}x{columns}, {stage.width} ch",
+                f"{plural(stage.depth, 'block')}, hidden {stage.ffn_width}",
+            ]
+        )
+    first, *rest = HEAD_WORDS.get(architecture.head, architecture.head).split(", ")
+    return [*found, ["head", first, ", ".join(rest)]]
+
+
+def _words(lines: Sequence[str], x: float) -> str:
+    return "".join(
+        f'<text x="{_n(x)}" y="{_n(MARGIN + 11 + row * LINE)}" text-anchor="middle" '
+        f'class="{"soft" if row else "bold"}">{escape(line)}</text>'
+        for row, line in enumerate(lines)
+    )
+
+
+# Columns.
+
+
+def _image(architecture: Architecture) -> _Part:
+    height, width = architecture.size
+    longest = max(height, width)
+    wide, tall = (max(4.0, 30.0 * side / longest) for side in (width, height))
+    shape = f'<rect class="part" width="{_n(wide)}" height="{_n(tall)}"/>'
+    return _Part(width=wide, height=tall, svg=_titled("images", shape))
+
+
+def _stem(architecture: Architecture) -> _Part:
+    kind = architecture.stem.kind
+    return _funnel(f"stem: {STEM_WORDS.get(kind, kind)}", 30, 44)
+
+
+def _transition(architecture: Architecture, number: int) -> _Part:
+    kind = architecture.transition
+    return _funnel(f"to stage {number + 1}: {TRANSITION_WORDS.get(kind, kind)}", 16, 36)
+
+
+def _funnel(words: str, wide: float, tall: float) -> _Part:
+    """Draw what makes a map smaller."""
+    cut = tall / 4
+    d = f"M0 0L{_n(wide)} {_n(cut)}V{_n(tall - cut)}L0 {_n(tall)}z"
+    return _Part(width=wide, height=tall, svg=_titled(words, f'<path class="part" d="{d}"/>'))
+
+
+def _head(architecture: Architecture) -> _Part:
+    words = HEAD_WORDS.get(architecture.head, architecture.head)
+    shape = '<rect class="part" width="30" height="44" rx="8"/>'
+    return _Part(width=30, height=44, svg=_titled(f"head: {words}", shape))
+
+
+def _stage(architecture: Architecture, number: int) -> _Part:
+    """Stack the blocks of a stage; tall stacks go on in a further one beside the first."""
+    stage = architecture.built_stages[number]
+    parts = [
+        _group(stage, kernels, times, architecture.block)
+        for kernels, times in groups(stage.kernels)
+    ]
+    stacks: list[list[_Part]] = [[]]
+    for part in parts:
+        tall = sum(one.height + GAP for one in stacks[-1]) + part.height
+        if stacks[-1] and tall > MOST_TALL:
+            stacks.append([])
+        stacks[-1].append(part)
+    return _beside([_stacked(stack) for stack in stacks])
+
+
+def _group(stage: Stage, kernels: Sequence[int], times: int, block: str) -> _Part:
+    """Draw neighbouring blocks, with how often they are repeated."""
+    wide = max(kernel * PIXEL for kernel in stage.kernels)
+    stack = _stacked([_block(stage, kernel, block, wide) for kernel in kernels])
+    if times == 1:
+        return stack
+    x, tall = stack.width + 3, stack.height
+    bracket = f'<path class="flow" d="M{_n(x)} 0h4V{_n(tall)}h-4"/>'
+    label = f"\N{MULTIPLICATION SIGN}{times}"
+    text = f'<text class="bold" x="{_n(x + 8)}" y="{_n(tall / 2 + 4)}">{label}</text>'
+    width = x + 8 + _text_width(label)
+    return _Part(width=width, height=tall, svg=f"{stack.svg}{bracket}{text}")
+
+
+def _block(stage: Stage, kernel: int, block: str, wide: float) -> _Part:
+    """Draw one block in a row `wide` for the largest tile: tile, label, sign of its structure."""
+    side = kernel * PIXEL
+    tall = max(side, LEAST_ROW)
+    tile = _moved(_tile(stage, kernel, block), (wide - side) / 2, (tall - side) / 2)
+    label = f"{kernel}x{kernel}"
+    parts = [tile, f'<text x="{_n(wide + 5)}" y="{_n(tall / 2 + 4)}">{label}</text>']
+    x = wide + 5 + _text_width("31x31")
+    words = f"block: depthwise {kernel_words(stage, kernel, block)}"
+    if stage.structure in SIGNS:
+        parts.append(_moved(_sign(stage.structure), x + 12, tall / 2))
+        x += 22
+        words += f", with {STRUCTURE_WORDS[stage.structure]}"
+    return _Part(width=x, height=tall, svg=_titled(words, "".join(parts)))
+
+
+def _tile(stage: Stage, kernel: int, block: str) -> str:
+    """Draw a kernel and what is trained beside it, at one scale, upper left corner at 0, 0."""
+    side, strip = kernel * PIXEL, strip_of(stage, kernel, block)
+    kind = "large" if kernel >= LARGE_KERNEL else "large" if kernel > 3 else "small"
+    if strip is None:
+        shape = f'<rect class="{kind}" width="{_n(side)}" height="{_n(side)}"/>'
+    else:
+        thin, off = strip * PIXEL, (side - strip * PIXEL) / 2
+        shape = (
+            f'<rect class="reach" width="{_n(side)}" height="{_n(side)}"/>'
+            f'<rect class="{kind}" x="{_n(off)}" width="{_n(thin)}" height="{_n(side)}"/>'
+            f'<rect class="{kind}" y="{_n(off)}" width="{_n(side)}" height="{_n(thin)}"/>'
+        )
+    return shape + "".join(_taps(k, r, side / 2) for k, r in beside(stage, kernel, block))
+
+
+def _taps(k: int, r: int, middle: float) -> str:
+    """Draw the outermost taps of a branch around the middle of its tile."""
+    if r == 1:
+        half = k * PIXEL / 2
+        start, length = middle - half, 2 * half
+        return f'<path class="close" d="{_square(start, length)}"/>'
+    length = (k - 1) * r * PIXEL
+    # Dots: dashes without length and round ends, one at every tap.
+    return (
+        f'<path class="taps" stroke-dasharray="0 {_n(r * PIXEL)}" '
+        f'd="{_square(middle - length / 2, length)}"/>'
+    )
+
+
+def _square(start: float, length: float) -> str:
+    return f"M{_n(start)} {_n(start)}h{_n(length)}v{_n(length)}h{_n(-length)}z"
+
+
+def _sign(structure: str) -> str:
+    letter, outline = SIGNS[structure]
+    return f'<path class="sign" d="{outline}"/><text class="letter" y="3.3">{letter}</text>'
+
+
+# What the marks mean.
+
+
+def _legend(architecture: Architecture, wide: float) -> _Part:
+    """Explain the marks that this drawing has, in lines that fit it."""
+    stages, block = architecture.built_stages, architecture.block
+    branches = [r for s in stages for kernel in set(s.kernels) for _, r in beside(s, kernel, block)]
+    family = FAMILY_NAMES.get(block, block)
+    items = [("", f"Blocks of {family}; a tile is as wide as its depthwise kernel")]
+    if any(r == 1 for r in branches):
+        items.append((f'<path class="close" d="{_square(-5, 10)}"/>', "trained beside it"))
+    if any(r > 1 for r in branches):
+        dots = f'<path class="taps" stroke-dasharray="0 5" d="{_square(-5, 10)}"/>'
+        items.append((dots, "dilated, a dot a tap"))
+    if any(strip_of(s, k, block) for s in stages for k in s.kernels):
+        items.append((f'<path class="reach" d="{_square(-6, 12)}"/>', "reach of the two strips"))
+    for structure in dict.fromkeys(stage.structure for stage in stages):
+        if structure in SIGNS:
+            items.append((_sign(structure), STRUCTURE_WORDS[structure]))
+    x, y, parts, widest = 0.0, 12.0, [], 0.0
+    for mark, words in items:
+        long = (24 if mark else 0) + _text_width(words) + 10
+        if x and x + long > max(wide, 320):
+            x, y = 0.0, y + LINE + 8
+        parts.append(_moved(mark, x + 11, y - 4) if mark else "")
+        text = f'<text class="soft" x="{_n(x + (24 if mark else 0))}" y="{_n(y)}">'
+        parts.append(f"{text}{escape(words)}</text>")
+        x += long
+        widest = max(widest, x)
+    return _Part(width=widest, height=y + 8, svg="".join(parts))
+
+
+# Small things.
+
+
+def _stacked(parts: Sequence[_Part]) -> _Part:
+    y, svg = 0.0, ""
+    for part in parts:
+        svg += _moved(part.svg, 0, y)
+        y += part.height + GAP
+    return _Part(width=max(part.width for part in parts), height=y - GAP, svg=svg)
+
+
+def _beside(parts: Sequence[_Part]) -> _Part:
+    x, svg = 0.0, ""
+    for part in parts:
+        svg += _moved(part.svg, x, 0)
+        x += part.width + GAP
+    return _Part(width=x - GAP, height=max(part.height for part in parts), svg=svg)
+
+
+def _moved(svg: str, x: float, y: float) -> str:
+    return f'<g transform="translate({_n(x)} {_n(y)})">{svg}</g>'
+
+
+def _titled(words: str, svg: str) -> str:
+    return f"<g><title>{escape(words)}</title>{svg}</g>"
+
+
+def _text_width(text: str) -> float:
+    return LETTER * len(text)
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(text)
+
+
+def _n(number: float) -> str:
+    """Write a coordinate to a hundredth, without a tail of noughts."""
+    return f"{round(number, 2) + 0.0:g}"
