@@ -5,8 +5,10 @@ Every text is escaped by the templates; data for scripts have no `<` left.
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ from runs.page.document import Block, Document, figures
 from runs.page.pictures import Picture
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+SCRIPTS = ("links", "tables", "charts")
+"""Of the page, in the order in which they run."""
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""What a page may load: nothing; pictures stand in it."""
 
 
 def html(document: Document, drawn: Mapping[str, Picture]) -> str:
@@ -44,12 +53,28 @@ def html(document: Document, drawn: Mapping[str, Picture]) -> str:
         return Markup(template.render(block=content))
 
     environment.globals["render"] = render
-    environment.globals["style"] = Markup((TEMPLATES / "page.css").read_text("utf-8"))
-    environment.globals["script"] = Markup((TEMPLATES / "page.js").read_text("utf-8"))
-    charts = any(figure.chart is not None for figure in figures(document))
+    scripts = [_template(f"{name}.js") for name in SCRIPTS]
+    if any(figure.chart is not None for figure in figures(document)):
+        scripts.insert(0, Markup(get_plotlyjs()))
+    first = _template("first.js")
     return environment.get_template("page.html").render(
-        document=document, plotly=Markup(get_plotlyjs()) if charts else ""
+        document=document,
+        style=_template("page.css"),
+        first=first,
+        scripts=scripts,
+        policy=_policy([first, *scripts]),
     )
+
+
+def _template(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text("utf-8"))
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Let these scripts run and nothing else, and nothing be loaded; W3C, CSP level 3."""
+    digests = (base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"{POLICY}; script-src {allowed} 'unsafe-eval'"
 
 
 def _json(value: Any) -> Markup:
