@@ -44,7 +44,7 @@ ONLY_IN = {
     "platformdirs": {"runs/backends.py"},
     "plotly": {"runs/page/html.py"},
     "ray": {f"runs/ray_{name}.py" for name in ("engine", "node", "pool", "tuner")},
-    "sklearn": {"evaluators/baseline.py"},
+    "sklearn": {"evaluators/baseline.py", "evaluators/importance.py"},
     "tensorboardX": {"runs/tensorboard_log.py"},
     "timm": {"builders/timm_registry.py"},
     "torchmetrics": {"evaluators/scores.py"},
