@@ -7,9 +7,9 @@ trained anew at a multiple of the length. All that the audit says rests on these
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,9 @@ from evaluators.evidence import GUIDELINES, BlockResult, gather
 from evaluators.regression import slopes
 from runs.blocks import METRICS, block_results, chance_level, longer_results
 from runs.confirmation import score_of
-from runs.history import History, Trial
-from runs.longer import Reopened, reason_of, reopened, train_longer
+from runs.history import History, Trial, reason_of
 from runs.plan import Plan
-from runs.standings import ranked
 from runs.study import DENSE_ONLY
-from search_space.errors import RunError, WorkFailed
 
 LEAST = 5
 """Networks below which no interval means anything."""
@@ -89,73 +86,35 @@ class Audit:
     """Networks that were to be trained."""
 
 
-def audited(
-    directory: Path,
-    *,
-    networks: int,
-    factor: float,
-    workers: int | None = None,
-    quiet: bool = False,
-    cache: Path | None = None,
-) -> Audit:
-    """Train the chosen networks of a finished run longer, where they are not yet, and compare.
-
-    Raises:
-        RunError: there is no finished run, it is in use, or it has too few networks.
-        WorkFailed: too few of the longer trainings came to an end.
-    """
-    with reopened(directory, command=f"replk-search audit {directory}") as run:
-        frame = ranked(run.plan, run.history)
-        numbers = chosen(frame, networks, run.plan.settings.seed)
-        if len(numbers) < LEAST:
-            raise RunError(
-                f"{directory}: must hold at least {LEAST} networks whose training is complete, "
-                f"got {len(numbers)}; go on with 'replk-search resume {directory} --budget N'"
-            )
-        train_longer(
-            run,
-            numbers,
-            factor=factor,
-            purpose="audit",
-            workers=workers,
-            quiet=quiet,
-            cache=cache,
-        )
-        return compare(run, frame, numbers, factor)
-
-
-def chosen(frame: pd.DataFrame, networks: int, seed: int) -> list[int]:
-    """Draw trials from equal slices of a ranking, one from each.
+def recorded(plan: Plan, history: History, frame: pd.DataFrame) -> Audit | None:
+    """Give the audit that a record holds: of the factor with most networks; None without one.
 
     Args:
-        frame: ranked trials, as `standings.ranked` gives them.
-        networks: how many slices; all networks where there are fewer.
-        seed: of the run.
+        plan: of the run.
+        history: of the run.
+        frame: ranked trials.
     """
-    complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
-    complete = complete.sort_values("rank").drop_duplicates("id")
-    rng = np.random.default_rng(zlib.crc32(f"audit:{seed}".encode()))
-    slices = np.array_split(complete["trial"].to_numpy(dtype=int), min(networks, len(complete)))
-    return [int(rng.choice(part)) for part in slices]
+    places = set(frame.loc[frame["rank"].notna(), "trial"])
+    audits = [
+        (number, factor)
+        for (number, factor), event in history.longer.items()
+        if event.get("purpose") == "audit" and number in places
+    ]
+    if not audits:
+        return None
+    factor, _ = Counter(factor for _, factor in audits).most_common(1)[0]
+    return compare(plan, history, frame, [n for n, f in audits if f == factor], factor)
 
 
-def compare(run: Reopened, frame: pd.DataFrame, numbers: Sequence[int], factor: float) -> Audit:
-    """Compare what short and long trainings of the same networks say.
-
-    Raises:
-        WorkFailed: too few of the longer trainings came to an end.
-    """
-    plan, history = run.plan, run.history
+def compare(
+    plan: Plan, history: History, frame: pd.DataFrame, numbers: Sequence[int], factor: float
+) -> Audit | None:
+    """Compare what short and long trainings of the same networks say; None where they are few."""
     metric, events = METRICS[plan.settings.task], history.longer
     failed = [n for n in numbers if events[n, factor]["state"] == "failed"]
     kept = [n for n in numbers if n not in failed]
     if len(kept) < LEAST:
-        first = reason_of(events[failed[0], factor])
-        raise WorkFailed(
-            f"{run.directory}: at least {LEAST} longer trainings must come to an end, "
-            f"{len(failed)} of {len(numbers)} failed, the first with: {first}; mend the cause and "
-            "give the same command again"
-        )
+        return None
     rows = network_rows(plan, history, frame, kept, factor)
     return Audit(
         name=f"{plan.space.name} on {plan.facts['data']['name']}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from runs.audit import Audit, audited
+from runs.audit import Audit
 from runs.audit_figure import audit_figure
 from runs.audit_text import page, tau_text, text
+from runs.auditing import audited
 from runs.console import Console
 from runs.field_figure import png
 from runs.folders import write_files

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 from rich.console import Group
@@ -67,6 +68,22 @@ def remarks(audit: Audit) -> list[str]:
 def sheets(audit: Audit) -> tuple[Sheet, ...]:
     """Give the tables: how good each ranking is, the guidelines at both lengths, the networks."""
     return (_proxy_sheet(audit), _trend_sheet(audit), _network_sheet(audit))
+
+
+def audit_facts(audit: Audit | None) -> dict[str, Any]:
+    """Give what a report says of an audit as plain data; {} without one.
+
+    Returns:
+        `headline`, `remarks`, and `sheets`, each with `title`, `headings`, `rows`, `words`,
+        `notes`.
+    """
+    if audit is None:
+        return {}
+    return {
+        "headline": headline(audit),
+        "remarks": remarks(audit),
+        "sheets": [asdict(sheet) for sheet in sheets(audit)],
+    }
 
 
 def _proxy_sheet(audit: Audit) -> Sheet:

@@ -7,8 +7,8 @@ from pathlib import Path
 from runs.console import Console
 from runs.evidence_facts import RECHECK_FACTOR, guideline_facts, recheck_trials
 from runs.guideline_table import console_table
-from runs.history import History
-from runs.longer import missing, reason_of, reopened, require_finished, train_longer
+from runs.history import History, reason_of
+from runs.longer import missing, reopened, require_finished, train_longer
 from runs.outputs import write_results
 from runs.plan import Plan, recorded_plan
 from runs.records import header_of, read_events

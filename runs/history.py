@@ -253,6 +253,11 @@ def plain_number(value: Fraction) -> int | float:
     return value.numerator if value.denominator == 1 else round(float(value), 3)
 
 
+def reason_of(event: Event) -> str:
+    """Say in a line why a longer training failed."""
+    return str(event["error"]).splitlines()[0]
+
+
 def row_of(trial: Trial) -> dict[str, Any]:
     """Give the row of a finished trial."""
     hidden = {"seq", "event", "trial", "curve"}

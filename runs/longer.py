@@ -164,11 +164,6 @@ def train_longer(
                 ).run(todo)
 
 
-def reason_of(event: Event) -> str:
-    """Say in a line why a longer training failed."""
-    return str(event["error"]).splitlines()[0]
-
-
 class LongerTrainings:
     """The loop: as many at a time as there are slots, each result recorded as it comes."""
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from numpy.typing import ArrayLike
 
-from runs.audit import Audit, Trend, chosen, compare, design
+from runs.audit import Audit, Trend, compare, design, recorded
 from runs.audit_figure import audit_figure
 from runs.audit_page import write
-from runs.audit_text import headline, remarks, sheets, text
+from runs.audit_text import audit_facts, headline, remarks, sheets, text
+from runs.auditing import chosen, too_few
 from runs.history import History
 from runs.longer import Reopened
 from runs.plan import Plan
@@ -71,7 +72,8 @@ class Made:
             events.append({key: value for key, value in result.items() if key not in own})
             if longer is not None:
                 told = {"state": "complete", "val_loss": 0.5, "seconds": 9.0, **longer(number)}
-                events.append({"event": "longer", "trial": number, "factor": factor, **told})
+                told |= {"trial": number, "factor": factor, "purpose": "audit"}
+                events.append({"event": "longer", **told})
         self.history = History(events)
         self.frame = rank(trials_frame(self.history.rows()), objectives_named(["accuracy"]))
         records = Records.create(folder / "run", {})
@@ -79,7 +81,10 @@ class Made:
         self.run = Reopened(plan=plan, records=records, history=self.history)
 
     def audit(self, numbers: Sequence[int], factor: float = 4.0) -> Audit:
-        return compare(self.run, self.frame, numbers, factor)
+        found = compare(self.run.plan, self.history, self.frame, numbers, factor)
+        if found is None:
+            raise too_few(self.run, numbers, factor)
+        return found
 
 
 def scores(values: ArrayLike) -> Change:
@@ -179,6 +184,22 @@ def test_too_few_that_came_to_an_end_are_an_error_with_the_reason(
     )
     with pytest.raises(WorkFailed, match="9 of 9 failed, the first with: memory: too much; mend"):
         made.audit(range(9))
+
+
+def test_a_report_finds_the_audit_in_the_record(plan: Plan, tmp_path: Path) -> None:
+    points = np.linspace(0.6, 0.8, 12)
+    made = Made(plan, tmp_path / "a", 12, done=scores(points), longer=scores(points[::-1]))
+    found = recorded(plan, made.history, made.frame)
+    assert found is not None
+    assert found.proxies[0].tau.value == pytest.approx(-1)
+    told = audit_facts(found)
+    assert told["headline"] == headline(found)
+    assert [sheet["title"] for sheet in told["sheets"]] == [sheet.title for sheet in sheets(found)]
+    none = Made(plan, tmp_path / "b", 12, done=scores(points))
+    assert recorded(plan, none.history, none.frame) is None
+    assert audit_facts(None) == {}
+    lost = Made(plan, tmp_path / "c", 6, longer=lambda _: {"state": "failed", "error": "gone"})
+    assert recorded(plan, lost.history, lost.frame) is None
 
 
 def test_a_regression_finds_planted_effects_and_says_what_it_cannot_tell(

@@ -136,6 +136,29 @@ def test_what_was_left_out_is_counted_with_its_reasons(frame: pd.DataFrame) -> N
     assert reader.table("Failed trials") == [{"trials": "1", "reason": "error: MemoryError: 9 GB"}]
 
 
+def test_an_audit_stands_where_trust_is_spoken_of(frame: pd.DataFrame) -> None:
+    assert "replk-search audit results/x" in read(frame).text
+    sheet = {
+        "title": "rankings against the scores after 4 times the length",
+        "headings": ("ranking by", "tau-b [95 % CI]"),
+        "rows": (("short training", "0.47 [0.14, 0.75]"),),
+        "words": 1,
+        "notes": ("A note.",),
+    }
+    told = {"headline": "Short ones rank well.", "remarks": ["One failed."], "sheets": [sheet]}
+    found = read(frame, audit=told)
+    assert found.table("Audit: rankings against") == [
+        {"ranking by": "short training", "tau-b [95 % CI]": "0.47 [0.14, 0.75]"}
+    ]
+    for text in ("Short ones rank well.", "One failed.", "A note."):
+        assert text in found.text
+    assert "replk-search audit" not in found.text
+
+
+def test_what_damage_took_is_listed(frame: pd.DataFrame) -> None:
+    assert "3 lines of trials.jsonl" in read(frame, missing=["3 lines of trials.jsonl"]).text
+
+
 def test_the_hypervolume_stands_beside_its_reference_point(frame: pd.DataFrame) -> None:
     point = {"accuracy": 0.45, "latency": 1.5}
     text = read(frame, hypervolume=0.41234, reference_point=point).text

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme
 from runs.method_text import fidelity_text
-from runs.noise_text import champion_lines, noise_lines
 from runs.page.document import Block, Cell, Column, Details, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
 from runs.page.networks import RANKING_COLUMNS, network_table
@@ -27,7 +26,6 @@ def section(findings: Findings) -> Section:
     """Say how far the order can be trusted, and give it."""
     facts, frame = findings.facts, findings.frame
     lines = [fidelity_text(facts, frame), _proxy(facts, frame)]
-    lines += [*champion_lines(facts), *noise_lines(facts)]
     blocks: list[Block] = [Text(text=line) for line in lines if line]
     ranked = frame[frame["rank"].notna()]
     shown = ranked.head(RANKED_SHOWN)

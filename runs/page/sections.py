@@ -11,6 +11,7 @@ from runs.page import (
     guidelines,
     ranking,
     repeat,
+    trust,
 )
 from runs.page.data import report_data
 from runs.page.document import Document, Section
@@ -19,6 +20,7 @@ from runs.page.findings import Findings
 SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     front.section,
     ranking.section,
+    trust.section,
     guidelines.section,
     ranking.rungs,
     casualties.section,
