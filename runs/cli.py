@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from runs.cli_compare import compare
 from runs.cli_erf import erf
 from runs.cli_export import export
 from runs.cli_profile import profile
@@ -245,7 +246,7 @@ def space(
     )
 
 
-for command in (search, guidelines, audit, export, profile, erf):
+for command in (search, guidelines, audit, compare, export, profile, erf):
     cli.add_command(command)
 
 

@@ -16,7 +16,8 @@ ROOMS = ("search_space", "builders", "evaluators", "runs")
 """Left to right: a room imports itself and the rooms before it."""
 
 COMMANDS = {
-    f"runs/cli{name}.py" for name in ("", "_erf", "_export", "_profile", "_search", "_study")
+    f"runs/cli{name}.py"
+    for name in ("", "_compare", "_erf", "_export", "_profile", "_search", "_study")
 }
 """They alone import inside functions."""
 
@@ -27,6 +28,7 @@ ONLY_IN = {
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
         *("runs/guideline_figure.py", "runs/roofline_figure.py", "runs/rung_figure.py"),
+        "runs/compare/pictures.py",
         *(
             f"runs/page/{name}.py"
             for name in ("document", "front", "guidelines", "pictures", "ranking")

@@ -1,0 +1,55 @@
+"""The words of the command `compare`; like `runs/cli.py` it imports its module in its function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runs.options import AS_JSON, QUIET
+
+
+def _names(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",")) if given is not None else ()
+
+
+@click.command()
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="RUN RUN...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--objectives",
+    callback=_names,
+    help="What to compare, with commas: accuracy, miou, val_loss, latency, macs, params.  "
+    "[default: what all runs were searched by]",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Directory.  [default: results/compare-<time>]"
+)
+@AS_JSON
+@QUIET
+def compare(
+    *,
+    runs: tuple[Path, ...],
+    objectives: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compare runs: one front, indicators from one reference point, tests where seeds repeat.
+
+    \b
+    replk-search compare results/a results/b
+    replk-search compare results/tpe-* results/random-* --out results/tpe-against-random
+
+    Runs of one plan that differ in their seeds are taken as repeats: they get attainment surfaces,
+    intervals and, against another such group, paired tests. Latencies that were measured on
+    different devices are not compared; runs on different data are refused.
+    """  # noqa: D301  # click wants the \b
+    from runs.compare import command
+
+    page = command.begin(runs, wanted=objectives, out=out, as_json=as_json, quiet=quiet)
+    if isinstance(page, str):
+        click.echo(page)
+    else:
+        command.show(page)

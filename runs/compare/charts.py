@@ -1,0 +1,63 @@
+"""The pictures of a comparison to explore, in plotly's schema; see `series` for what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runs.compare.series import Series
+from runs.page.charts import GREY, axis, chart, numbers, text
+from runs.ranking import Objective
+
+LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.2}
+
+
+def objectives_chart(series: Sequence[Series], up: Objective, across: Objective) -> dict[str, Any]:
+    """Draw lines over two objectives."""
+    return chart(
+        [_trace(own) for own in series],
+        xaxis=axis(across),
+        yaxis=axis(up),
+        hovermode="closest",
+        legend=LEGEND,
+    )
+
+
+def progress_chart(series: Sequence[Series]) -> dict[str, Any]:
+    """Draw the hypervolume over the budget spent."""
+    return chart(
+        [_trace(own) for own in series],
+        xaxis={"title": {"text": "budget spent, full-length trainings"}},
+        yaxis={"title": {"text": "hypervolume, share of the box"}, "rangemode": "tozero"},
+        hovermode="closest",
+        legend=LEGEND,
+    )
+
+
+def _trace(own: Series) -> dict[str, Any]:
+    colour = own.colour or GREY
+    found: dict[str, Any] = {
+        "type": "scatter",
+        "name": text(own.name),
+        "x": numbers(own.xs),
+        "y": numbers(own.ys),
+        "showlegend": own.listed,
+        "mode": "lines",
+        "line": {"color": colour, "width": own.line, "dash": own.dash},
+        "hoverinfo": "skip",
+    }
+    if own.fill:
+        found |= {"fill": "toself", "opacity": 0.25, "fillcolor": colour}
+        found["line"] = {"color": colour, "width": 0}
+        return found
+    if own.steps:
+        found["line"]["shape"] = "hv"
+    if own.marker:
+        found["mode"] = "lines+markers" if own.line else "markers"
+        found["marker"] = {"symbol": own.marker, "size": 9, "color": colour}
+    if own.texts:
+        found["text"] = [text(label) for label in own.texts]
+        found["hoverinfo"] = "text"
+    if not own.colour:
+        found["opacity"] = 0.4
+    return found

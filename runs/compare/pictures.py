@@ -1,0 +1,129 @@
+"""The pictures of a comparison as files; see `series` for what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from runs.compare.series import Series
+from runs.figures import NARROW, WIDE, Theme
+from runs.page.document import Draw
+from runs.ranking import Objective
+from runs.wording import SCORES
+
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+    "x": "X",
+}
+"""Those of plotly in matplotlib's letters."""
+LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+LONGEST = 34
+"""Letters of a name in a legend."""
+LAST_LETTER = 0x4FF
+"""Of the alphabets that the font of the pictures has."""
+
+
+def draw_objectives(series: Sequence[Series], up: Objective, across: Objective) -> Draw:
+    """Draw lines over two objectives."""
+
+    def finish(axes: Axes) -> None:
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
+            axis.set_label_text(_label(objective))
+            if objective.column in SCORES:
+                axis.set_major_formatter(PercentFormatter(xmax=1))
+
+    return _draw(series, finish)
+
+
+def draw_progress(series: Sequence[Series]) -> Draw:
+    """Draw the hypervolume over the budget spent."""
+
+    def finish(axes: Axes) -> None:
+        axes.set_xlabel("budget spent (full-length trainings)")
+        axes.set_ylabel("hypervolume (share of the box)")
+        axes.set_ylim(bottom=0)
+
+    return _draw(series, finish)
+
+
+def _draw(series: Sequence[Series], finish: Callable[[Axes], None]) -> Draw:
+    def draw(theme: Theme, *, narrow: bool) -> Figure:
+        size = NARROW if narrow else WIDE
+        figure = Figure(figsize=size, layout="constrained", facecolor=theme.ground)
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot(facecolor=theme.ground)
+        for own in series:
+            _add(axes, own, theme)
+        finish(axes)
+        axes.grid(color=theme.faint, linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=theme.ink)
+        axes.xaxis.label.set_color(theme.ink)
+        axes.yaxis.label.set_color(theme.ink)
+        for name, spine in axes.spines.items():
+            spine.set_visible(name in ("left", "bottom"))
+            spine.set_color(theme.ink)
+        figure.legend(
+            loc="outside lower center",
+            ncols=1 if narrow else 2,
+            frameon=False,
+            labelcolor=theme.ink,
+            fontsize=8,
+        )
+        return figure
+
+    return draw
+
+
+def _add(axes: Axes, own: Series, theme: Theme) -> None:
+    label = drawn_name(own.name) if own.listed else None
+    colour = own.colour or theme.trial
+    if own.fill:
+        axes.fill(own.xs, own.ys, color=colour, alpha=0.18, linewidth=0)
+        return
+    axes.plot(
+        own.xs,
+        own.ys,
+        drawstyle="steps-post" if own.steps else "default",
+        color=colour,
+        linestyle=LINES[own.dash] if own.line else "none",
+        linewidth=own.line,
+        marker=MARKERS.get(own.marker, ""),
+        markersize=5.5,
+        markeredgecolor=theme.ground,
+        markeredgewidth=0.6,
+        label=label,
+    )
+
+
+def drawn_name(name: str) -> str:
+    """Write a name as matplotlib shows it: no formula, only letters of its font, not too long."""
+    known = "".join(
+        letter if ord(letter) <= LAST_LETTER else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+    short = known if len(known) <= LONGEST else f"...{known[3 - LONGEST :]}"
+    # What begins with _ is left out of a legend.
+    return f"{' ' * short.startswith('_')}{short}".replace("$", r"\$")
+
+
+def _label(objective: Objective) -> str:
+    known = not objective.unit or objective.unit in objective.label
+    return objective.label if known else f"{objective.label} ({objective.unit})"
+
+
+def _short(value: float, _position: int | None = None) -> str:
+    """Write 1500000 as 1.5M and 0.25 as 0.25."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
