@@ -41,9 +41,7 @@ if (location.hash) reveal();
 const entries = new Map(Array.from(document.querySelectorAll(".contents a"), (link) => [link.hash.slice(1), link]));
 const passing = new IntersectionObserver((seen) => {
   for (const { isIntersecting, target } of seen) {
-    if (!isIntersecting) continue;
-    for (const link of entries.values()) link.removeAttribute("aria-current");
-    entries.get(target.id)?.setAttribute("aria-current", "true");
+    entries.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
   }
 }, { rootMargin: "-20% 0px -75% 0px" });
 for (const section of document.querySelectorAll(".sections > section")) passing.observe(section);
