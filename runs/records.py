@@ -86,6 +86,8 @@ class Scan:
     """Length in bytes up to the end of the last undamaged line."""
     bad_lines: int
     """Damaged lines before that."""
+    torn: int = 0
+    """Bytes behind it."""
 
 
 def scan(content: bytes) -> Scan:
@@ -103,7 +105,8 @@ def scan(content: bytes) -> Scan:
             continue
         by_seq.setdefault(event["seq"], event)
         end, bad_lines, bad_since = start, bad_lines + bad_since, 0
-    return Scan(events=[by_seq[seq] for seq in sorted(by_seq)], end=end, bad_lines=bad_lines)
+    events = [by_seq[seq] for seq in sorted(by_seq)]
+    return Scan(events=events, end=end, bad_lines=bad_lines, torn=len(content) - end)
 
 
 def header_of(events: Sequence[Event]) -> Event | None:
@@ -118,7 +121,16 @@ def read_events(directory: Path | str) -> list[Event]:
         RunError: there is no record, it was emptied, or a newer program wrote it.
     """
     directory = Path(directory)
-    return _load(directory, _read_mark(directory)).events
+    return _load(directory, acknowledged(directory)).events
+
+
+def acknowledged(directory: Path) -> int:
+    """Give how many events of a run were ever acknowledged; 0 where nobody knows."""
+    try:
+        text = (directory / MARK_NAME).read_bytes()[:13].strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0
 
 
 class Records:
@@ -153,7 +165,7 @@ class Records:
         except OSError as error:
             raise _unwritable(directory, error) from error
         with _lock_or_close(directory) as lock:
-            if (directory / RECORD_NAME).exists() or _read_mark(directory):
+            if (directory / RECORD_NAME).exists() or acknowledged(directory):
                 raise RunError(
                     f"{directory}: must not hold a run yet, got one; "
                     f"continue it with `replk-search resume {directory}`"
@@ -184,7 +196,7 @@ class Records:
         if not directory.is_dir():
             raise RunError(f"{directory}: must be the directory of a run, there is none; see --out")
         with _lock_or_close(directory) as lock:
-            mark = _read_mark(directory)
+            mark = acknowledged(directory)
             found = _load(directory, mark)
             try:
                 records = cls(directory, lock=lock, found=found, mark=mark)
@@ -325,14 +337,6 @@ def _unwritable(directory: Path, error: OSError) -> RunError:
         f"{directory}: must be a directory that can be written, {error.strerror}; "
         f"make it so, or choose another with --out"
     )
-
-
-def _read_mark(directory: Path) -> int:
-    try:
-        text = (directory / MARK_NAME).read_bytes()[:13].strip()
-    except OSError:
-        return 0
-    return int(text) if text.isdigit() else 0
 
 
 def _sync_directory(directory: Path) -> None:
