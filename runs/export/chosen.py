@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from builders import build_network
+from builders.backends import AUTO, Backends
 from runs.history import History, Trial
 from runs.plan import Plan
 from runs.standings import recommended
@@ -68,6 +74,36 @@ def choose(run: Path, plan: Plan, history: History, word: str) -> Chosen:
     )
 
 
+def kept_network(
+    chosen: Chosen, num_classes: int, *, drop_path: float = 0.0, backends: Backends = AUTO
+) -> nn.Module:
+    """Give a network with the weights that its run kept, or, where it kept none, with new ones.
+
+    Args:
+        chosen: which network.
+        num_classes: number of logits.
+        drop_path: see `build_network`.
+        backends: see `build_network`.
+
+    Raises:
+        RunError: the weights are damaged, or of another network.
+    """
+    network = build_network(
+        chosen.architecture, num_classes, drop_path=drop_path, backends=backends
+    )
+    if chosen.weights is not None:
+        path = chosen.weights.path
+        try:
+            network.load_state_dict(load_file(path))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise RunError(
+                f"{path}: must hold the weights of {chosen.id} as the run wrote them, got "
+                f"{type(error).__name__}: {str(error).splitlines()[0]}; restore the file from a "
+                "copy, or move it away and add --train-epochs N"
+            ) from error
+    return network.eval()
+
+
 def _best(run: Path, plan: Plan, history: History) -> str:
     best = recommended(plan, history)
     if best is None:
@@ -90,8 +126,8 @@ def _named(run: Path, history: History, word: str) -> str:
             f"ID: must be the beginning of one id, {shown(word)} begins {len(found)}: {some}; "
             f"give more of it"
         )
-    near = get_close_matches(word, [*ids, BEST], n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
+    near = get_close_matches(word, ids, n=1, cutoff=0.0)
+    hint = f"the nearest is {near[0]}; " if near else ""
     raise RunError(
         f"ID: must be a network of {run}, got {shown(word)}; {hint}"
         f"{listed}; '{BEST}' is the recommended network"
