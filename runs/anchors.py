@@ -35,7 +35,16 @@ _NAME = re.compile(r"(?:stages\[(\d+)\]\.|shared\.)?([a-z_.]+)")
 _BY_COST = ("none", "se", "depthwise", "pointwise", "bottleneck")
 """Structures by what they cost; everything else that is a word follows its place in the YAML."""
 
-_SHAPES = {"UniRepLKNet-A to N": "L", "UniRepLKNet-T": "LS", "UniRepLKNet-S to XL": "LSS"}
+CORNERS: dict[str, Prefer] = {
+    "smallest of the space": lambda _stage, _key, options: options[0],
+    "largest of the space": lambda _stage, _key, options: options[-1],
+    "middle of the space": lambda _stage, _key, options: options[len(options) // 2],
+}
+_SHAPES = {
+    "shape of UniRepLKNet-A to N": "L",
+    "shape of UniRepLKNet-T": "LS",
+    "shape of UniRepLKNet-S to XL": "LSS",
+}
 """Which blocks of the later stages have large kernels."""
 
 
@@ -185,13 +194,8 @@ def anchor_names(space: DesignSpace) -> dict[str, list[str]]:
 
 
 def _drawn(space: DesignSpace) -> Iterator[tuple[str, Architecture, Chooser]]:
-    prefers: dict[str, Prefer] = {
-        "smallest of the space": lambda _stage, _key, options: options[0],
-        "largest of the space": lambda _stage, _key, options: options[-1],
-        "middle of the space": lambda _stage, _key, options: options[len(options) // 2],
-        **{f"shape of {name}": _published(placement) for name, placement in _SHAPES.items()},
-    }
-    for name, prefer in prefers.items():
+    published = {name: _published(placement) for name, placement in _SHAPES.items()}
+    for name, prefer in (CORNERS | published).items():
         chooser = Chooser(prefer)
         yield name, space.suggest(chooser), chooser
 

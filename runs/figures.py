@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
+from runs.front_view import NAMES, SHADES, SURE, UNTRAINED, Marks, View
 from runs.ranking import Objective
-from runs.ranking import front as front_of
 from runs.wording import SCORES
 
 Floats = npt.NDArray[np.float64]
@@ -59,186 +55,161 @@ WIDE = (8.0, 5.0)
 NARROW = (4.4, 4.6)
 """The same for a page on a phone."""
 
-_LOG_FROM = 5.0
-"""Ratio of the largest to the smallest cost from which the axis is logarithmic."""
-
-
-def front(
-    frame: pd.DataFrame,
-    objectives: Sequence[Objective],
-    path: Path,
-    *,
-    title: str = "",
-    theme: Theme = LIGHT,
-) -> None:
-    """Write the front as a PNG of 1600 by 1000 pixels; a half-written file never shows."""
-    data = io.BytesIO()
-    front_figure(frame, objectives, title=title, theme=theme).savefig(data, format="png", dpi=200)
-    half = path.with_name(f".{path.name}.half")
-    half.write_bytes(data.getvalue())
-    half.replace(path)
-
-
-def front_svg(
-    frame: pd.DataFrame,
-    objectives: Sequence[Objective],
-    *,
-    title: str = "",
-    theme: Theme = LIGHT,
-    size: tuple[float, float] = WIDE,
-) -> str:
-    """Give the picture of the front as an SVG text; the same frame gives the same text."""
-    data = io.StringIO()
-    with rc_context({"svg.hashsalt": "front", "svg.fonttype": "path"}):
-        figure = front_figure(frame, objectives, title=title, theme=theme, size=size)
-        figure.savefig(data, format="svg", metadata={"Date": None, "Creator": None})
-    return data.getvalue()
-
 
 def front_figure(
-    frame: pd.DataFrame,
-    objectives: Sequence[Objective],
-    *,
-    title: str = "",
-    theme: Theme = LIGHT,
-    size: tuple[float, float] = WIDE,
+    view: View, marks: Marks, *, title: str = "", theme: Theme = LIGHT, narrow: bool = False
 ) -> Figure:
-    """Draw complete trials in grey and the front as a line of points, coloured by largest kernel.
+    """Draw the networks of a view, its front as a line in steps, coloured by largest kernel.
 
-    The first objective goes up, the second to the right; with one objective alone the trials
-    stand in their order. Front points carry their number along the front, as in the table
-    of the front, and their kernels a stage where there is room.
+    Filled markers are on the front with a probability of one half or more, hollow ones from a
+    tenth; where no probabilities are known, the front is filled. Networks of the front's table
+    carry their number in it, and their kernels by stage where there is room.
 
     Args:
-        frame: as `ranking.rank` gives it.
-        objectives: the objectives that it was ranked by.
+        view: what stands where, as `front_view.views` gives it.
+        marks: networks that a reader looks for.
         title: line above the picture; empty for none.
         theme: colours.
-        size: width and height in inches.
+        narrow: for a page on a phone.
     """
-    figure = Figure(figsize=size, layout="constrained", facecolor=theme.ground)
+    figure = Figure(
+        figsize=NARROW if narrow else WIDE, layout="constrained", facecolor=theme.ground
+    )
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.ground)
-    complete = frame[(frame["state"] == "complete") & frame["rank"].notna()]
-    best = front_of(frame, objectives)
-    across, up = (objectives[1] if len(objectives) > 1 else None), objectives[0]
-    xs, ys = _column(complete, across), _column(complete, up)
-    front_xs, front_ys = _column(best, across), _column(best, up)
-
-    axes.scatter(xs, ys, s=16, color=theme.trial, linewidths=0, zorder=2, label="trial")
-    if across and len(objectives) == 2:
-        # Between two points of the front nothing is known, so the line goes in steps.
-        where: Literal["pre", "post"] = "post" if across.direction == "min" else "pre"
-        axes.step(
-            front_xs, front_ys, where=where, color=theme.ink, linewidth=1, alpha=0.6, zorder=3
-        )
-    if across and across.column == "latency_ms":
-        _error_bars(axes, best, front_xs, front_ys, theme=theme)
-    _front_points(axes, best, front_xs, front_ys, theme=theme)
-    _limits(axes, xs, ys, front_ys, up=up, log=across is not None)
-    _labels(axes, across, up, title=title, theme=theme)
-    if up.column in SCORES and _estimated(frame):
-        axes.set_ylabel(f"{up.label}, estimated", color=theme.ink)
-    if not len(complete):
+    points, names = view.points, NAMES if view.chances else SURE
+    faint = points[points["worth"] == "faint"]
+    axes.scatter(
+        faint["x"],
+        faint["y"],
+        s=16,
+        color=theme.trial,
+        linewidths=0,
+        zorder=2,
+        label=names["faint"],
+    )
+    axes.plot(*view.steps().T, color=theme.ink, linewidth=1, alpha=0.6, zorder=3)
+    marked = points[points["worth"] != "faint"]
+    _error_bars(axes, marked, theme=theme)
+    _networks(axes, view)
+    _marks(axes, view, marks, theme=theme)
+    _limits(axes, view)
+    _labels(axes, view, title=title, theme=theme)
+    if points.empty:
         axes.set(xticks=[], yticks=[])
         axes.text(
             0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=theme.ink
         )
+    _legend(figure, axes, columns=1 if narrow else 3, theme=theme)
     figure.draw_without_rendering()
     # The layout stands: later text must not move the axes from under its own place.
     figure.set_layout_engine("none")
-    points = np.column_stack([front_xs, front_ys])
-    _number(axes, canvas, best, points, np.column_stack([xs, ys]), theme=theme)
+    _number(axes, canvas, view, theme=theme)
     return figure
 
 
-def largest_kernels(frame: pd.DataFrame) -> list[int]:
-    """Give the largest kernel of each network in pixels, read from `kernels`; 0 if unknown."""
-    texts = frame["kernels"].fillna("")
-    return [
-        max((int(side) for side in re.findall(r"\d+", re.sub(r"x\d+", "", text))), default=0)
-        for text in texts
-    ]
-
-
-def _column(frame: pd.DataFrame, objective: Objective | None) -> Floats:
-    column = objective.column if objective else "trial"
-    values = frame[column].astype("float64")
-    if column in SCORES and _estimated(frame):
-        # The front is one of estimates, so the scores behind them would not lie on its line.
-        values = frame["estimate"].astype("float64").fillna(values)
-    return np.asarray(values.to_numpy(na_value=np.nan), dtype=float)
-
-
-def _estimated(frame: pd.DataFrame) -> bool:
-    return "estimate" in frame and bool(frame["estimate"].notna().any())
-
-
-def _error_bars(axes: Axes, best: pd.DataFrame, xs: Floats, ys: Floats, *, theme: Theme) -> None:
-    ends = [
-        best[name].to_numpy(dtype=float, na_value=np.nan)
-        for name in ("latency_low_ms", "latency_high_ms")
-    ]
-    # A bar of length 0 where the interval is not known.
-    low, high = (
-        np.nan_to_num(side * (end - xs)).clip(min=0)
-        for side, end in zip((-1, 1), ends, strict=True)
-    )
+def _error_bars(axes: Axes, points: pd.DataFrame, *, theme: Theme) -> None:
+    sides = {
+        # A bar of length 0 where the interval is not known.
+        name: np.nan_to_num(
+            [points[name] - points[f"{name}_low"], points[f"{name}_high"] - points[name]]
+        ).clip(min=0)
+        for name in ("x", "y")
+    }
     axes.errorbar(
-        xs, ys, xerr=np.stack([low, high]), fmt="none", ecolor=theme.ink, elinewidth=1.2, zorder=3
+        points["x"],
+        points["y"],
+        xerr=sides["x"],
+        yerr=sides["y"],
+        fmt="none",
+        ecolor=theme.ink,
+        elinewidth=0.8,
+        alpha=0.7,
+        zorder=3,
     )
 
 
-def _front_points(axes: Axes, best: pd.DataFrame, xs: Floats, ys: Floats, *, theme: Theme) -> None:
-    sides = largest_kernels(best)
-    known = sorted(set(sides))
-    shades = dict(zip(known, np.linspace(*theme.shades, max(len(known), 2)), strict=False))
-    for side in known:
-        chosen = np.array(sides) == side
+def _networks(axes: Axes, view: View) -> None:
+    """Draw what may be on the front: filled or hollow by chance, coloured by largest kernel."""
+    known = sorted(set(view.points["kernel"]))
+    shades = dict(zip(known, kernel_colours(len(known)), strict=True))
+    names = NAMES if view.chances else SURE
+    for worth in ("possible", "likely"):
+        chosen = view.points[view.points["worth"] == worth]
+        colours = [shades[kernel] for kernel in chosen["kernel"]]
         axes.scatter(
-            xs[chosen],
-            ys[chosen],
-            s=52,
-            color=[colormaps["viridis"](shades[side])],
-            edgecolors=theme.ground,
-            linewidths=1,
+            chosen["x"],
+            chosen["y"],
+            s=46,
+            facecolors="none" if worth == "possible" else colours,
+            edgecolors=colours,
+            linewidths=1.5,
             zorder=4,
-            label=f"front, largest kernel {side}" if side else "front",
+            label=names[worth],
         )
+    for kernel, colour in shades.items():
+        if kernel:
+            axes.scatter([], [], s=46, marker="s", color=colour, label=f"largest kernel {kernel}")
 
 
-def _limits(
-    axes: Axes, xs: Floats, ys: Floats, front_ys: Floats, *, up: Objective, log: bool
-) -> None:
-    if log and len(xs) and np.nanmin(xs) > 0 and np.nanmax(xs) > _LOG_FROM * np.nanmin(xs):
+def kernel_colours(count: int) -> list[tuple[float, ...]]:
+    """Give so many colours, from small to large kernels."""
+    shades = LinearSegmentedColormap.from_list("kernels", SHADES)
+    return [shades(place) for place in np.linspace(0, 1, max(count, 2))[:count]]
+
+
+_MARKED = {
+    "published": ("stands for a published network", "D", 110),
+    "corners": ("corner of the space", "s", 90),
+    "reference": ("reference network", "x", 50),
+    "recommended": ("recommended", "*", 330),
+}
+"""Legend, marker and size of each kind of mark, which is drawn around the network's own."""
+
+
+def _marks(axes: Axes, view: View, marks: Marks, *, theme: Theme) -> None:
+    for kind, (name, marker, size) in _MARKED.items():
+        found = marks.of(view.points, kind)
+        if len(found):
+            axes.scatter(
+                found["x"],
+                found["y"],
+                s=size,
+                marker=marker,
+                # A cross has no inside, and takes its one colour from the face.
+                facecolors=theme.ink if marker == "x" else "none",
+                edgecolors=None if marker == "x" else theme.ink,
+                linewidths=1,
+                zorder=5,
+                label=name,
+            )
+    cost = marks.cost_of_reference(view)
+    if cost is not None:
+        axes.axvline(cost, color=theme.ink, linewidth=1, linestyle="--", zorder=2, label=UNTRAINED)
+
+
+def _limits(axes: Axes, view: View) -> None:
+    if view.logarithmic:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
-    if up.column in SCORES:
+    if view.across is not None and view.across.column in SCORES:
+        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    if view.up.column in SCORES:
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
-    if not len(ys):
-        return
-    # A few bad trials must not press the front against the edge; they are counted instead.
-    sign = 1 if up.direction == "max" else -1
-    low = min(np.nanquantile(sign * ys, 0.05), np.nanmin(sign * np.append(front_ys, ys[:1])))
-    high = np.nanmax(sign * ys)
-    # At least a hundredth, so that one trial alone does not get an axis of rounding errors.
-    pad = max(0.06 * (high - low), 0.005 * max(abs(high), 1e-9))
-    below = int((sign * ys < low - pad).sum())
-    ends = sorted((sign * (low - pad), sign * (high + 2 * pad)))
-    axes.set_ylim(ends[0], ends[1])
-    if below:
+    if ends := view.limits():
+        axes.set_ylim(*ends)
+    if outside := view.outside():
         # A line of the legend, which finds a place of its own.
-        where = "below" if sign > 0 else "above"
-        axes.plot([], [], " ", label=f"{below} more trial{'s' * (below > 1)} {where}")
+        where = "below" if view.up.direction == "max" else "above"
+        axes.plot([], [], " ", label=f"{outside} more trial{'s' * (outside > 1)} {where}")
 
 
-def _labels(
-    axes: Axes, across: Objective | None, up: Objective, *, title: str, theme: Theme
-) -> None:
-    axes.set_xlabel(_with_unit(across) if across else "trial", color=theme.ink)
-    axes.set_ylabel(_with_unit(up), color=theme.ink)
+def _labels(axes: Axes, view: View, *, title: str, theme: Theme) -> None:
+    axes.set_xlabel(_with_unit(view.across) if view.across else "trial", color=theme.ink)
+    up = _with_unit(view.up) + (", estimated" if view.estimated else "")
+    axes.set_ylabel(up, color=theme.ink)
     if title:
         axes.set_title(title, color=theme.ink, fontsize=11, loc="left", parse_math=False)
     axes.grid(color=theme.faint, linewidth=0.8, zorder=0)
@@ -246,12 +217,17 @@ def _labels(
     for name, spine in axes.spines.items():
         spine.set_visible(name in {"left", "bottom"})
         spine.set_color(theme.ink)
+
+
+def _legend(figure: Figure, axes: Axes, *, columns: int, theme: Theme) -> None:
+    """Write what markers and colours mean below the picture, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
-        axes.legend(
+        figure.legend(
             handles,
             labels,
-            loc="best",
+            loc="outside lower center",
+            ncols=columns,
             fontsize=8,
             labelcolor=theme.ink,
             facecolor=theme.ground,
@@ -259,52 +235,50 @@ def _labels(
         )
 
 
-def _number(
-    axes: Axes,
-    canvas: FigureCanvasAgg,
-    best: pd.DataFrame,
-    points: Floats,
-    cloud: Floats,
-    *,
-    theme: Theme,
-) -> None:
-    """Write number and kernels beside each front point, at the place that hides least.
+def _number(axes: Axes, canvas: FigureCanvasAgg, view: View, *, theme: Theme) -> None:
+    """Write number and kernels beside each network of the table, at the place that hides least.
 
     Args:
         axes: where the front is drawn.
         canvas: its canvas; the layout must stand.
-        best: the front.
-        points: (front, 2) its coordinates.
-        cloud: (trials, 2) coordinates of the grey points.
+        view: what stands where.
         theme: colours.
     """
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
-    centres = axes.transData.transform(points)
+    numbered = view.points[view.points["number"].notna()].sort_values("number")
+    marked = view.points[(view.points["worth"] != "faint") | view.points["number"].notna()]
     point_px = canvas.figure.dpi / 72
-    # Texts keep off each other, the front's points and intervals, and the legend.
-    taken = [Bbox([centre - 4 * point_px, centre + 4 * point_px]) for centre in centres]
+    # Texts keep off each other, and off the marked points and their intervals.
+    taken = [
+        Bbox([centre - 4 * point_px, centre + 4 * point_px])
+        for centre in axes.transData.transform(_places(marked))
+    ]
     for bars in axes.containers:
-        for path in bars[2][0].get_paths():
+        for path in (path for side in bars[2] for path in side.get_paths()):
             ends = axes.transData.transform(path.vertices)
             taken.append(Bbox([ends.min(axis=0) - point_px, ends.max(axis=0) + point_px]))
-    for artist in (axes.get_legend(), *axes.texts):
-        if artist:
-            taken.append(artist.get_window_extent(renderer))
+    taken += [text.get_window_extent(renderer) for text in axes.texts]
     # They may lie over grey points and the line, but the place with the fewest wins.
-    crossed = [axes.transData.transform(cloud)]
-    for line in axes.lines:
-        # Ten places on each stretch of the line stand for it.
-        corners = axes.transData.transform(line.get_path().vertices)
-        share = np.linspace(0, 1, 10)[:, None, None]
-        crossed.append((corners[:-1] + share * np.diff(corners, axis=0)).reshape(-1, 2))
+    crossed = [axes.transData.transform(_places(view.points))]
+    corners = axes.transData.transform(view.steps())
+    # Ten places on each stretch of the line stand for it.
+    share = np.linspace(0, 1, 10)[:, None, None]
+    crossed.append((corners[:-1] + share * np.diff(corners, axis=0)).reshape(-1, 2))
     inside = axes.get_window_extent(renderer)
-    for number, (point, kernels) in enumerate(zip(points, best["kernels"], strict=True), start=1):
+    for (x, y), number, kernels in zip(
+        _places(numbered), numbered["number"], numbered["kernels"], strict=True
+    ):
         texts = [str(number)]
-        if len(points) <= _MOST_TEXTS and not pd.isna(kernels):
+        if len(numbered) <= _MOST_TEXTS and not pd.isna(kernels):
             texts.insert(0, f"{number}: {kernels}")
         for text in texts:
+            point = np.array([x, y])
             if _place(axes, point, text, taken, np.concatenate(crossed), inside, renderer, theme):
                 break
+
+
+def _places(points: pd.DataFrame) -> Floats:
+    return points[["x", "y"]].to_numpy(dtype=float)
 
 
 _MOST_TEXTS = 20

@@ -7,7 +7,7 @@ be on it: the score of one seed alone would put lucky networks there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from evaluators.estimates import front_probability
 from evaluators.fronts import nondominated
 from runs.ranking import OBJECTIVES, Objective, front
-from runs.wording import SCORES
+from runs.wording import SCORES, Facts
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +26,16 @@ LIKELY, POSSIBLE = 0.5, 0.1
 """Probabilities of membership from which a marker is filled, and from which it is hollow."""
 COSTS = ("latency", "macs", "params")
 """What may lie across, whatever the search looked for."""
+NAMES = {
+    "faint": "on the front below 10 %",
+    "possible": "on the front with 10 to 50 %",
+    "likely": "on the front with 50 % or more",
+}
+SURE = {"faint": "trial", "possible": "perhaps on the front", "likely": "on the front"}
+"""What markers mean, with probabilities and where nobody knows them."""
+UNTRAINED = "reference network, not trained"
+LOG_FROM = 5.0
+"""Ratio of the largest to the smallest cost from which an axis is logarithmic."""
 DRAWS = 1000
 """Worlds behind a probability that the run did not ask for: it is off by 1.6 points at most."""
 NORMAL_95 = 1.96
@@ -48,7 +58,8 @@ class View:
     points: pd.DataFrame
     """A row a network, best first: trial, id, x, y, x_low, x_high, y_low, y_high (NaN where not
     known), `number` of the front's table (NA beside it), `on_front` of these axes, `chance` to be
-    on it (NaN: not known), `kernel` (the largest, 0: unknown), `worth`: likely, possible, faint."""
+    on it (NaN: not known), `kernels`, `kernel` (the largest, 0: unknown), and `worth`: likely,
+    possible or faint."""
     searched: bool
     """Whether the front is the one that the run searched for; else that of these two axes."""
     joined: bool
@@ -60,6 +71,17 @@ class View:
     def chances(self) -> bool:
         """Whether membership has probabilities."""
         return bool(self.points["chance"].notna().any())
+
+    @property
+    def positive(self) -> bool:
+        """Whether the axis across can be logarithmic: a cost above 0."""
+        known = self.points["x"].dropna()
+        return self.across is not None and len(known) > 0 and bool((known > 0).all())
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether it should be: costs lie far apart."""
+        return self.positive and self.points["x"].max() > LOG_FROM * self.points["x"].min()
 
     @property
     def best(self) -> pd.DataFrame:
@@ -107,6 +129,48 @@ class View:
         return int(((self.points["y"] < ends[0]) | (self.points["y"] > ends[1])).sum())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Marks:
+    """Networks that a reader looks for, by their ids."""
+
+    recommended: str = ""
+    published: frozenset[str] = frozenset()
+    """Stand for published networks; the search began with them."""
+    corners: frozenset[str] = frozenset()
+    """Smallest, middle and largest of the space, with which it began too."""
+    reference: Mapping[str, Any] | None = None
+    """The network beside which every latency is measured: id, latency_ms, macs, params; it need
+    not have been trained."""
+
+    def of(self, points: pd.DataFrame, kind: str) -> pd.DataFrame:
+        """Give the points that have a mark: recommended, published, corners or reference."""
+        wanted: dict[str, frozenset[str]] = {
+            "recommended": frozenset({self.recommended}),
+            "published": self.published,
+            "corners": self.corners,
+            "reference": frozenset({str((self.reference or {}).get("id"))}),
+        }
+        return points[points["id"].isin(wanted[kind])]
+
+    def cost_of_reference(self, view: View) -> float | None:
+        """Say where across the reference lies; None where it was trained, or nobody knows."""
+        if self.reference is None or view.across is None or len(self.of(view.points, "reference")):
+            return None
+        cost = self.reference.get(view.across.column)
+        return None if cost is None else float(cost)
+
+
+def marks_of(facts: Facts) -> Marks:
+    """Read the marks from what is known of a run."""
+    anchors: Sequence[Mapping[str, Any]] = facts.get("anchors") or ()
+    return Marks(
+        recommended=str(facts.get("recommended") or ""),
+        published=frozenset(told["id"] for told in anchors if told["published"]),
+        corners=frozenset(told["id"] for told in anchors if not told["published"]),
+        reference=facts.get("reference_network"),
+    )
+
+
 def views(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[View]:
     """Give the pairs of axes of a run, the ones that it searched for first.
 
@@ -139,7 +203,7 @@ def _view(
     searched = across is None or across in objectives
     estimated = up.column in SCORES and bool(competing["estimate"].notna().any())
     column = "trial" if across is None else across.column
-    points = competing[["trial", "id"]].copy()
+    points = competing[["trial", "id", "kernels"]].copy()
     points["x"], points["y"] = _floats(competing[column]), _floats(competing[up.column])
     if estimated:
         points["y"] = _floats(competing["estimate"]).fillna(points["y"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,8 +12,11 @@ from typing import Any
 import pandas as pd
 
 from evaluators.cost import cost
-from runs.anchors import anchor_names
+from runs.anchors import CORNERS, anchor_names
+from runs.audit import recorded
+from runs.audit_text import audit_facts
 from runs.blocks import METRICS, chance_level
+from runs.columns import table_schema
 from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import SPENDING, History, plain_number
@@ -81,7 +85,7 @@ def write_results(
     missing: Sequence[str] = (),
     out: Path | None = None,
 ) -> Results:
-    """Write trials.csv, front.csv, architectures/, figures/, report.html and report.md.
+    """Write trials.csv, front.csv and their schema, architectures/, figures/ and the report.
 
     Args:
         directory: of the run.
@@ -102,6 +106,8 @@ def write_results(
     paths = [folder / name for name in tables]
     for path, table in zip(paths, tables.values(), strict=True):
         write_atomic(path, table.to_csv(index=False))
+    paths.append(folder / "trials.schema.json")
+    write_atomic(paths[-1], json.dumps(table_schema(), indent=2) + "\n")
     paths += _write_architectures(folder / "architectures", findings.front, history)
     return Results(findings=findings, paths=paths + write_report(folder, report(findings)))
 
@@ -163,6 +169,7 @@ def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
         "prediction_check": prediction_check(model_of(plan), frame),
         "guidelines": guideline_facts(plan, history),
         "ranking_noise": noise_facts(plan, history),
+        "audit": audit_facts(recorded(plan, history, frame)),
         "champion": champion(history, METRICS[plan.settings.task], chance_level(plan)),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "reference_network": _reference(plan, history),
@@ -190,15 +197,19 @@ def _reference(plan: Plan, history: History) -> dict[str, Any] | None:
     }
 
 
-def _anchors(plan: Plan, history: History) -> dict[str, list[str]]:
-    """Say what each trained anchor stands for, by its id: a corner of the space, a paper's."""
+def _anchors(plan: Plan, history: History) -> list[dict[str, Any]]:
+    """Say what each trained anchor stands for: corners of the space, or published networks."""
     asked = {trial.id for trial in history.of_role.get("anchor", ())}
     if plan.settings.warm_start == "anchors":
         names = anchor_names(plan.space)
     else:
         start: dict[str, Any] = plan.facts.get("warm_start") or {}
         names = {told["id"]: list(told["names"]) for told in start.get("networks", ())}
-    return {network: found for network, found in names.items() if network in asked}
+    return [
+        {"id": network, "names": found, "published": not set(found) <= set(CORNERS)}
+        for network, found in names.items()
+        if network in asked
+    ]
 
 
 def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> list[Path]:

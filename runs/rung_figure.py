@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from runs.figures import LIGHT, Theme, largest_kernels
+from runs.figures import LIGHT, Theme
+from runs.front_view import largest_kernels
 from runs.wording import length_text
 
 WIDE = (8.0, 4.2)

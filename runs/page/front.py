@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
-from runs.figures import NARROW, WIDE, Theme, front_figure
+from runs.figures import Theme, front_figure
+from runs.front_view import marks_of, views
 from runs.guideline_notes import compliance_lines
 from runs.method_text import disturbed_text
 from runs.page.document import Block, Details, Figure, Points, Section, Text
 from runs.page.findings import Findings
+from runs.page.front_chart import front_chart
 from runs.page.networks import FRONT_COLUMNS, network_table
 from runs.ranking import Objective
 from runs.wording import Facts, missing, plural, quantity
@@ -22,16 +24,21 @@ def section(findings: Findings) -> Section:
     """Show the front as a picture and as a table."""
     facts, frame, front = findings.facts, findings.frame, findings.front
 
+    seen, marks = views(frame, findings.objectives), marks_of(facts)
+
     def draw(theme: Theme, *, narrow: bool) -> Picture:
-        size = NARROW if narrow else WIDE
-        return front_figure(frame, findings.objectives, theme=theme, size=size)
+        return front_figure(seen[0], marks, theme=theme, narrow=narrow)
+
+    chart, switches = front_chart(findings, seen)
 
     blocks: list[Block] = [
         Figure(
             key="front",
             reading=_reading(frame, front, findings.objectives),
             alt=_alt(frame, front, findings.objectives),
+            chart=chart,
             draw=draw,
+            switches=switches,
         )
     ]
     if front.empty:
