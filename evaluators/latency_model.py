@@ -11,7 +11,7 @@ which is all that eager torch has at batch 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ import torch
 from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
-from evaluators.operators import operators
+from evaluators.operators import Operator, operators, operators_by_part
 from search_space.architecture import Architecture
 
 SMALL_KERNEL, LARGE_KERNEL = 7, 13
@@ -128,7 +128,14 @@ class LatencyModel:
 
     def predict(self, architecture: Architecture) -> float:
         """Give the milliseconds of one batch; 20,000 networks a second."""
-        features = features_of(architecture, self.conditions)
+        return self._weighted(features_of(architecture, self.conditions))
+
+    def predict_by_part(self, architecture: Architecture) -> dict[str, float]:
+        """Give the milliseconds of each part, by the names of `operators_by_part`."""
+        parts = operators_by_part(architecture, self.conditions.num_classes)
+        return {name: self._weighted(_features(part, self.conditions)) for name, part in parts}
+
+    def _weighted(self, features: Sequence[float]) -> float:
         return sum(weight * value for weight, value in zip(self.weights, features, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,9 +162,13 @@ class LatencyModel:
 
 def features_of(architecture: Architecture, conditions: Conditions) -> list[float]:
     """Give the values of `TERMS` for one batch of a network."""
+    return _features(operators(architecture, conditions.num_classes), conditions)
+
+
+def _features(listed: Iterable[Operator], conditions: Conditions) -> list[float]:
     batch, vector = conditions.batch_size, conditions.vector
     found = dict.fromkeys(TERMS, 0.0)
-    for operator in operators(architecture, conditions.num_classes):
+    for operator in listed:
         kind = operator.kind
         found[COUNTS[kind]] += 1
         found["bytes"] += operator.bytes(batch)

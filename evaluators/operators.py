@@ -6,9 +6,9 @@ tables of `builders`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from builders.blocks import inner_width, strip_beside
@@ -22,6 +22,9 @@ KINDS = ("dense", "depthwise", "norm", "response", "gelu", "relu", "sum", "pool"
 """Kinds of operators. dense: convolutions over all channels and linear layers; norm: layer norms;
 response: global response normalisation; relu: sigmoids too; sum: additions and gates, of two maps;
 pool: mean over the map; resize: bilinear."""
+
+STEM, HEAD = "stem", "head"
+"""Names of parts, beside those of `stage_name` and `to_stage`."""
 
 Map = tuple[int, int]
 """Height and width in pixels."""
@@ -61,23 +64,50 @@ def operators(architecture: Architecture, num_classes: int) -> Operators:
     Raises:
         KeyError: a part of this kind is not known; `evaluators.cost` refuses it with the reason.
     """
+    for _, part in operators_by_part(architecture, num_classes):
+        yield from part
+
+
+def operators_by_part(
+    architecture: Architecture, num_classes: int
+) -> Iterator[tuple[str, Iterable[Operator]]]:
+    """List the parts of an architecture by name, each with its operators.
+
+    Raises:
+        KeyError: as in `operators`.
+    """
     stages, maps = architecture.built_stages, architecture.maps
     stem = architecture.stem
-    yield from STEM_OPERATORS[stem.kind](
-        stem, architecture.channels, stages[0].width, architecture.size
+    yield (
+        STEM,
+        STEM_OPERATORS[stem.kind](stem, architecture.channels, stages[0].width, architecture.size),
     )
     transition = TRANSITION_OPERATORS[architecture.transition]
     block = BLOCK_OPERATORS[architecture.block]
     for number, (stage, at) in enumerate(zip(stages, maps, strict=True)):
         if number:
-            yield from transition(stages[number - 1].width, stage.width, maps[number - 1], at)
+            before = number - 1
+            made = transition(stages[before].width, stage.width, maps[before], at)
+            yield to_stage(number), made
         # Blocks of a stage differ in their kernel alone: each is listed once and repeated.
         listed = {kernel: tuple(block(stage, kernel, at)) for kernel in set(stage.kernels)}
-        for kernel in stage.kernels:
-            yield from listed[kernel]
-    yield from HEAD_OPERATORS[architecture.head](
-        architecture.widths, num_classes, maps, architecture.size
+        yield stage_name(number), chain.from_iterable(listed[kernel] for kernel in stage.kernels)
+    yield (
+        HEAD,
+        HEAD_OPERATORS[architecture.head](
+            architecture.widths, num_classes, maps, architecture.size
+        ),
     )
+
+
+def stage_name(number: int) -> str:
+    """Name a stage as people count them; `number` counts from 0."""
+    return f"stage {number + 1}"
+
+
+def to_stage(number: int) -> str:
+    """Name the transition before a stage; `number` counts from 0."""
+    return f"to stage {number + 1}"
 
 
 @lru_cache(maxsize=4096)

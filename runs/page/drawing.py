@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
 from runs.page.document import Drawing
@@ -26,10 +27,10 @@ from runs.page.network_words import (
     strip_of,
 )
 from runs.wording import plural
-from search_space.architecture import LARGE_KERNEL, Architecture, Stage
+from search_space.architecture import Architecture, Stage
 
-PIXEL = 4.0
-"""Units of the drawing that a pixel of a kernel is wide: 3x3 is 12 wide, 31x31 is 124."""
+PIXEL = 3.2
+"""Units of the drawing that a pixel of a kernel is wide: 3x3 is 9.6 wide, 31x31 is 99.2."""
 GAP, LINE = 7.0, 14.0
 """Between tiles, and from one line of text to the next."""
 LETTER = 6.6
@@ -101,17 +102,17 @@ def drawing(architecture: Architecture, *, name: str, key: str = "") -> Drawing:
         ends.append((left, left + column.width))
         x += wide + BETWEEN
     flow = "".join(
-        f"M{_n(before[1] + 2)} {_n(middle)}H{_n(after[0] - 2)}"
-        for before, after in zip(ends, ends[1:], strict=False)
+        f"M{_n(before[1] + 2)} {_n(middle)}H{_n(after[0] - 2)}" for before, after in pairwise(ends)
     )
     legend = _legend(architecture, x - BETWEEN - MARGIN)
     width = max(x - BETWEEN, MARGIN + legend.width) + MARGIN
     height = MARGIN + HEADING + body + BETWEEN + legend.height + MARGIN
     placed.append(_moved(legend.svg, MARGIN, MARGIN + HEADING + body + BETWEEN))
     words = " ".join(network_words(architecture))
+    sides = f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}"'
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="net" role="img" width="{_n(width)}" '
-        f'height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}" aria-label={_quoted(name)}>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="net" role="img" {sides} '
+        f"aria-label={quoteattr(name)}>"
         f"<style>{STYLE}</style><desc>{escape(words)}</desc>"
         f'<rect class="ground" width="100%" height="100%"/><path class="flow" d="{flow}"/>'
         f"{''.join(placed)}</svg>"
@@ -234,7 +235,7 @@ def _block(stage: Stage, kernel: int, block: str, wide: float) -> _Part:
 def _tile(stage: Stage, kernel: int, block: str) -> str:
     """Draw a kernel and what is trained beside it, at one scale, upper left corner at 0, 0."""
     side, strip = kernel * PIXEL, strip_of(stage, kernel, block)
-    kind = "large" if kernel >= LARGE_KERNEL else "large" if kernel > 3 else "small"
+    kind = "large" if kernel > 3 else "small"
     if strip is None:
         shape = f'<rect class="{kind}" width="{_n(side)}" height="{_n(side)}"/>'
     else:
@@ -331,10 +332,6 @@ def _titled(words: str, svg: str) -> str:
 
 def _text_width(text: str) -> float:
     return LETTER * len(text)
-
-
-def _quoted(text: str) -> str:
-    return quoteattr(text)
 
 
 def _n(number: float) -> str:

@@ -25,8 +25,13 @@ class Seen:
     area50: float
     """Least share of the pixels that holds half of the field."""
     sigma_px: float
+    """sqrt(sum p d^2 / 2) in pixels; a lower bound where the map is saturated."""
+    saturated: bool
+    """Whether the border of the image cuts the field."""
     images: int
     """Images in the average."""
+    weights: str
+    """Name and checksum of the weights that it was measured with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,6 +50,8 @@ class Findings:
     """Learning curves by trial: steps, and the training loss since the point before."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """Effective receptive fields by network; of the front, where weights were kept."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """Why another network of the front has none, by its id."""
     predicates: Sequence[str] = ()
     """Sub-spaces to compare, as they were typed; none lets the report choose."""
 
