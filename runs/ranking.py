@@ -13,36 +13,9 @@ import moocore
 import numpy as np
 import pandas as pd
 
+from runs.columns import BY_NAME, COLUMNS
 from search_space.architecture import Architecture, Stage
 from search_space.errors import RunError, nearest
-
-COLUMNS = (
-    *("trial", "role", "state", "id", "seed"),
-    *("accuracy", "val_loss", "test_accuracy", "latency_ms", "macs", "params"),
-    *("s1", "s2", "s3", "s4", "rank", "front_rank", "on_front", "seconds", "error"),
-    "architecture",
-)
-"""First columns of trials.csv and front.csv: a contract, in this order."""
-
-MORE_COLUMNS = (
-    *("latency_low_ms", "latency_high_ms", "latency_raw_ms", "latency_disturbed"),
-    "separable",
-    *("miou", "accuracy_last", "val_loss_last", "miou_last", "test_miou"),
-    *("repeat", "study_block", "outside_space"),
-    *("rung", "length", "continues"),
-    *("estimate", "estimate_low", "estimate_high", "rank_low", "rank_high", "tied"),
-    *("p_best", "p_front", "predicted_gain", "predicted_gain_low", "predicted_gain_high"),
-    *("params_train", "macs_train", "params_nonzero", "macs_nonzero", "activations"),
-    *("block", "stem", "weights_sparsity", "kernels", "depths", "widths", "structures"),
-)
-"""Further columns, after the contract; what a row brings beyond them follows in its own order."""
-
-_TEXT = {"role", "state", "id", "error", "architecture", "kernels", "depths", "widths"}
-_TEXT |= {"block", "stem", "structures"}
-_WHOLE = {"trial", "macs", "params", "rank", "front_rank", "params_train", "macs_train"}
-_WHOLE |= {"params_nonzero", "macs_nonzero", "activations"}
-_WHOLE |= {"repeat", "study_block", "rung", "continues", "rank_low", "rank_high"}
-_FLAGS = {"on_front", "separable", "latency_disturbed", "outside_space", "tied"}
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
@@ -157,9 +130,9 @@ def trials_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     from the JSON in `architecture` where a row does not bring it.
     """
     full = [_with_shape(row) for row in rows]
-    names = dict.fromkeys([*COLUMNS, *MORE_COLUMNS, *(key for row in full for key in row)])
+    names = dict.fromkeys([*BY_NAME, *(key for row in full for key in row)])
     frame = pd.DataFrame({name: [row.get(name) for row in full] for name in names}, dtype=object)
-    return frame.astype({name: _dtype(name) for name in COLUMNS + MORE_COLUMNS})
+    return frame.astype({column.name: column.dtype for column in COLUMNS})
 
 
 def measured(frame: pd.DataFrame) -> pd.DataFrame:
@@ -318,14 +291,3 @@ def _with_shape(row: Mapping[str, Any]) -> dict[str, Any]:
         "structures": "|".join(dict.fromkeys(stage.structure for stage in stages)),
     }
     return shape | {key: value for key, value in row.items() if value is not None}
-
-
-def _dtype(name: str) -> str:
-    if name in _TEXT:
-        return "string"
-    if name in _WHOLE:
-        return "Int64"
-    # A seed is a hash and may use all 64 bits.
-    if name == "seed":
-        return "UInt64"
-    return "boolean" if name in _FLAGS else "float64"

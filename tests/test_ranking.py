@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runs.columns import BY_NAME, COLUMNS, CONTRACT, DTYPES, table_schema
 from runs.ranking import (
-    COLUMNS,
     OBJECTIVES,
     block_text,
     front,
@@ -24,6 +24,7 @@ from search_space.architecture import Architecture, Stage, Stem
 from search_space.errors import RunError
 
 BOTH = objectives_named(["accuracy", "latency"])
+FIRST = [column.name for column in CONTRACT]
 
 
 def trial(
@@ -46,10 +47,19 @@ def test_the_columns_are_the_contract_in_its_order() -> None:
         "trial, role, state, id, seed, accuracy, val_loss, test_accuracy, latency_ms, macs, "
         "params, s1, s2, s3, s4, rank, front_rank, on_front, seconds, error, architecture"
     )
-    assert ", ".join(COLUMNS) == contract
+    assert ", ".join(FIRST) == contract
     frame = trials_frame([trial(0, 0.5, 1.0, extra="kept")])
-    assert list(frame.columns)[: len(COLUMNS)] == list(COLUMNS)
+    assert list(frame.columns)[: len(FIRST)] == FIRST
     assert frame.columns[-1] == "extra"
+
+
+def test_the_schema_describes_every_column_once() -> None:
+    fields = table_schema()["fields"]
+    assert [field["name"] for field in fields] == list(BY_NAME)
+    assert len(BY_NAME) == len(COLUMNS)
+    assert {field["type"] for field in fields} == {"string", "integer", "number", "boolean"}
+    assert all(len(field["description"]) > 9 for field in fields)
+    assert {column.kind for column in COLUMNS} == set(DTYPES)
 
 
 def test_only_sparse_networks_have_counts_of_what_is_not_zero() -> None:
@@ -62,7 +72,7 @@ def test_only_sparse_networks_have_counts_of_what_is_not_zero() -> None:
 def test_a_frame_of_no_trials_has_every_column_and_ranks() -> None:
     frame = rank(trials_frame([]), BOTH)
     assert len(frame) == 0
-    assert set(COLUMNS) <= set(frame.columns)
+    assert set(BY_NAME) <= set(frame.columns)
     assert len(front(frame, BOTH)) == 0
     assert reference_point(frame, BOTH) == {}
     assert hypervolume(frame, BOTH, {}) == 0
@@ -70,7 +80,7 @@ def test_a_frame_of_no_trials_has_every_column_and_ranks() -> None:
 
 def test_a_missing_value_is_an_empty_field_of_the_csv() -> None:
     frame = trials_frame([trial(0, None, None, state="failed", error="RuntimeError: no, memory")])
-    line = frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n").splitlines()[1]
+    line = frame[FIRST].to_csv(index=False, lineterminator="\n").splitlines()[1]
     assert line == '0,search,failed,000000000000,,,,,,,,,,,,,,,,"RuntimeError: no, memory",'
 
 
