@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -16,8 +16,15 @@ from builders.parts import truncated_normal
 from builders.stems import STEMS
 from builders.transitions import TRANSITIONS
 from runs.export.source_docstring import module_docstring
-from runs.export.source_expressions import CLASSES, MIX, written, written_block
-from runs.export.source_layout import INDENT, Call, call, laid_out
+from runs.export.source_expressions import (
+    CLASSES,
+    MIX,
+    STRUCTURE,
+    has_structure,
+    written,
+    written_block,
+)
+from runs.export.source_layout import INDENT, Call, Expression, call, laid_out
 from runs.export.source_pieces import names_in, needed_imports, needed_pieces
 from search_space.architecture import Architecture, Stage
 from search_space.families import DENSE
@@ -60,8 +67,7 @@ def model_source(
     places = zip(network.stages, architecture.built_stages, architecture.maps, strict=True)
     texts = [_network(network), *(_stage(n, *place) for n, place in enumerate(places))]
     texts.append(NORMALISE.strip())
-    pieces = needed_pieces("\n".join([*texts, "merge"]))
-    texts += [piece.text for piece in pieces.values()]
+    texts += needed_pieces("\n".join([*texts, "merge"]))
     imports = needed_imports(names_in(ast.parse("\n".join(texts))))
     head = [
         module_docstring(architecture, num_classes, title),
@@ -167,33 +173,47 @@ def _dense_forward(architecture: Architecture) -> list[str]:
 
 
 def _stage(number: int, blocks: nn.Module, stage: Stage, size: tuple[int, int]) -> str:
-    """Write the function that makes a stage, its equal blocks in a loop."""
+    """Write the function that makes a stage, several blocks in a loop."""
     assert isinstance(blocks, nn.Sequential)
-    kernels = [block.get_submodule(MIX) for block in blocks]
     letters = stage.placement
-    mixes = dict(zip(letters, map(written, kernels), strict=True))
-    block = written_block(blocks[0], stage.layer_scale)
-    count = f"{len(blocks)} block{'s' if len(blocks) > 1 else ''}"
-    lines = [f"def stage_{number}() -> nn.Sequential:"]
-    lines.append(f'    """Make {count} on maps {_shape(stage.width, size)}."""')
-    if len(blocks) == 1:
-        lines += laid_out(mixes[letters], indent=INDENT, before=f"{MIX} = ")
-        lines += laid_out(call("nn.Sequential", block), indent=INDENT, before="return ")
-        return "\n".join(lines)
-    lines.append("    blocks = []")
-    if len(set(mixes.values())) == 1:
-        lines.append(f"    for _ in range({len(blocks)}):")
-        lines += laid_out(mixes[letters[0]], indent=2 * INDENT, before=f"{MIX} = ")
+    kernels = (written(block.get_submodule(MIX)) for block in blocks)
+    mixes = dict(zip(letters, kernels, strict=True))
+    count = "1 block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+    lines = [
+        f"def stage_{number}() -> nn.Sequential:",
+        f'    """Make {count} on maps {_shape(stage.width, size)}."""',
+    ]
+    indent = INDENT
+    if len(blocks) > 1:
+        equal = len(set(mixes.values())) == 1
+        loop = f"_ in range({len(blocks)})" if equal else f"letter in {_repeated(letters)}"
+        lines += ["    blocks = []", f"    for {loop}:"]
+        indent = 2 * INDENT
+    lines += _mix(mixes, indent)
+    first = blocks[0]
+    if has_structure(first):
+        structure = written(first.get_submodule(STRUCTURE))
+        lines += laid_out(structure, indent=indent, before=f"{STRUCTURE} = ")
+    block = written_block(first, stage.layer_scale)
+    if len(blocks) > 1:
+        lines += laid_out(call("blocks.append", block), indent=indent)
+        lines.append("    return nn.Sequential(*blocks)")
     else:
-        lines += [
-            f"    for letter in {_repeated(letters)}:",
-            '        if letter == "L":',
-            *laid_out(mixes["L"], indent=3 * INDENT, before=f"{MIX}: nn.Module = "),
-            "        else:",
-            *laid_out(mixes["S"], indent=3 * INDENT, before=f"{MIX} = "),
-        ]
-    lines += laid_out(call("blocks.append", block), indent=2 * INDENT)
-    return "\n".join([*lines, "    return nn.Sequential(*blocks)"])
+        lines += laid_out(call("nn.Sequential", block), indent=indent, before="return ")
+    return "\n".join(lines)
+
+
+def _mix(mixes: Mapping[str, Expression], indent: int) -> list[str]:
+    """Write the statement that makes the depthwise convolution of a block, by its letter."""
+    if len(set(mixes.values())) == 1:
+        return laid_out(next(iter(mixes.values())), indent=indent, before=f"{MIX} = ")
+    margin, inner = " " * indent, indent + INDENT
+    return [
+        f'{margin}if letter == "L":',
+        *laid_out(mixes["L"], indent=inner, before=f"{MIX}: nn.Module = "),
+        f"{margin}else:",
+        *laid_out(mixes["S"], indent=inner, before=f"{MIX} = "),
+    ]
 
 
 def _repeated(letters: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+from builders.blocks import strip_beside
 from runs.export.source_layout import WIDTH
-from search_space.architecture import Architecture
+from search_space.architecture import Architecture, Stage
 
 FAMILIES = {
     "unireplknet": "UniRepLKNet (arXiv 2311.15599)",
@@ -23,8 +24,6 @@ that computes the same in eval mode with fewer layers:
     network.load_state_dict(safetensors.torch.load_file("weights.safetensors"))
     logits = merge(network)(normalise(images))
 
-`images` are (B, {channels}, {height}, {width}) of 0 to 255. In shapes B stands for images, C for
-channels, H and W for height and width in pixels.
 """
 
 
@@ -43,7 +42,12 @@ def module_docstring(architecture: Architecture, num_classes: int, title: str) -
         textwrap.fill(what, WIDTH),
         "\n".join(f"    {line}" for line in _table(architecture)),
         *([textwrap.fill(_sparse(architecture), WIDTH)] if architecture.weights_sparsity else []),
-        USE.strip().format(channels=colours, height=height, width=width),
+        USE.strip(),
+        textwrap.fill(
+            f"`images` are (B, {colours}, {height}, {width}) of 0 to 255. In shapes B stands for "
+            "images, C for channels, H and W for height and width in pixels.",
+            WIDTH,
+        ),
     ]
     return '"""' + "\n\n".join(parts) + '\n"""'
 
@@ -53,17 +57,23 @@ def _counted(number: int, one: str, several: str) -> str:
 
 
 def _plain(title: str) -> str:
-    """Give a title as one line that cannot leave a docstring, with a full stop at its end."""
+    """Give a title as a sentence that cannot leave a docstring."""
     line = " ".join("".join(one if one.isprintable() else " " for one in title).split())
-    line = line.replace("\\", "\\\\").replace('"""', "'''").rstrip('"') or "A network"
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    return line if line.endswith((".", "!", "?")) else f"{line}."
+    line = line.replace("\\", "\\\\").replace('"', "'") or "A network"
+    return textwrap.fill(line if line.endswith((".", "!", "?")) else f"{line}.", WIDTH)
 
 
 def _sparse(architecture: Architecture) -> str:
     return (
-        f"In training {architecture.weights_sparsity:.0%} of the weights of its blocks were held "
-        "at zero: these zeros stand in the weights themselves, and nothing here holds them there."
+        f"In training a share of {architecture.weights_sparsity:g} of the weights of convolutions "
+        "and linear layers was held at zero. The zeros are in the weights; nothing here keeps them."
+    )
+
+
+def _kernel(stage: Stage, kernel: int) -> str:
+    strip = strip_beside(stage, kernel)
+    return (
+        f"{kernel} x {kernel}" if strip is None else f"{kernel} x {strip} with {strip} x {kernel}"
     )
 
 
@@ -73,7 +83,7 @@ def _table(architecture: Architecture) -> list[str]:
     for number, (stage, (height, width)) in enumerate(
         zip(architecture.built_stages, architecture.maps, strict=True)
     ):
-        kernels = {kernel: f"{kernel} x {kernel}" for kernel in stage.kernels}
+        kernels = {kernel: _kernel(stage, kernel) for kernel in stage.kernels}
         rows.append(
             (
                 str(number),

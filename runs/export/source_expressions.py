@@ -16,12 +16,12 @@ from builders.layers import NormedConv
 from builders.stems import PatchifyStem, RepLKNetStem, UniRepLKNetStem
 from builders.structures import Shortcut, SqueezeExcite
 from builders.transitions import ConvNeXtTransition, RepLKNetTransition, UniRepLKNetTransition
-from runs.export.source_layout import Expression, call, pairs
+from runs.export.source_layout import Call, Expression, call, pairs
 
 CLASSES = "CLASSES"
 """The constant of the written module that holds the number of classes."""
-MIX = "mix"
-"""The variable of the written module that holds a block's depthwise convolution."""
+MIX, STRUCTURE = "mix", "structure"
+"""The variables of the written module that hold parts of a block."""
 
 
 def written(module: nn.Module) -> Expression:
@@ -34,7 +34,7 @@ def written(module: nn.Module) -> Expression:
 
 
 def written_block(block: nn.Module, layer_scale: float) -> Expression:
-    """Write what makes a block, its depthwise convolution as the variable `MIX`.
+    """Write what makes a block; the variables `MIX` and `STRUCTURE` stand for these parts of it.
 
     Args:
         block: of a family; it tells all but
@@ -44,10 +44,14 @@ def written_block(block: nn.Module, layer_scale: float) -> Expression:
     return EXPRESSIONS[type(block)](block, **scale)
 
 
+def has_structure(block: nn.Module) -> bool:
+    """Say whether a part of a block adds depth to it."""
+    return not isinstance(getattr(block, STRUCTURE, nn.Identity()), nn.Identity)
+
+
 def _unireplknet_block(block: UniRepLKNetBlock, **scale: str) -> Expression:
-    sides = _mlp_sides(block.feed_forward.mlp)
-    structure = written(block.structure)
-    return call("UniRepLKNetBlock", *sides, mix=MIX, structure=structure, **scale)
+    named = {MIX: MIX} | ({STRUCTURE: STRUCTURE} if has_structure(block) else {})
+    return call("UniRepLKNetBlock", *_mlp_sides(block.feed_forward.mlp), **named, **scale)
 
 
 def _replknet_block(block: RepLKNetBlock) -> Expression:
@@ -60,13 +64,13 @@ def _convnext_block(block: ConvNeXtBlock, **scale: str) -> Expression:
     return call("ConvNeXtBlock", *_mlp_sides(block.feed_forward.mlp), mix=MIX, **scale)
 
 
-def _kernel(mix: ReparamKernel) -> Expression:
+def _kernel(mix: Any) -> Expression:
     large, *others = (branch.conv for branch in mix.branches)
     named = {"branches": pairs([(conv.kernel, conv.dilation) for conv in others])}
     return call(type(mix).__name__, str(large.width), str(mix.kernel), **(named if others else {}))
 
 
-def _strips(mix: Strips) -> Expression:
+def _strips(mix: Any) -> Expression:
     tall = mix.tall.conv
     return call("Strips", str(tall.width), *map(str, tall.kernel))
 
@@ -84,18 +88,18 @@ def _unireplknet_stem(stem: UniRepLKNetStem) -> Expression:
     )
 
 
-def _replknet_stem(stem: RepLKNetStem) -> Expression:
+def _replknet_stem(stem: Any) -> Expression:
     first, *_, last = (layer.conv for layer in stem.layers)
     return call("RepLKNetStem", *_sides(first), strides=str((first.stride[0], last.stride[0])))
 
 
 def _dense_head(head: DenseHead) -> Expression:
-    widths = ", ".join(str(lateral.in_channels) for lateral in head.every.laterals)
-    pyramid = str(head.every.classify.in_channels)
-    return call("DenseHead", f"({widths},)", pyramid, CLASSES)
+    widths = tuple(_sides(lateral)[0] for lateral in head.every.laterals.children())
+    pyramid, _ = _sides(head.every.classify)
+    return call("DenseHead", Call("", widths), pyramid, CLASSES)
 
 
-def _sides(conv: nn.Conv2d) -> tuple[str, str]:
+def _sides(conv: Any) -> tuple[str, str]:
     return str(conv.in_channels), str(conv.out_channels)
 
 
@@ -114,7 +118,6 @@ EXPRESSIONS: dict[type[nn.Module], Callable[..., Expression]] = {
     NormedConv: lambda normed: call("NormedConv", written(normed.conv)),
     DepthwiseConv: _depthwise,
     DenseConv: lambda conv: call("pointwise", *_sides(conv)),
-    nn.Identity: lambda _: "nn.Identity()",
     SqueezeExcite: lambda gate: call("SqueezeExcite", *_sides(gate.down)),
     Shortcut: lambda shortcut: call("Shortcut", *map(written, shortcut.layers)),
     UniRepLKNetStem: _unireplknet_stem,

@@ -7,6 +7,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from types import ModuleType
 
 from runs.export.parts import blocks, channels, ends, kernels, layers, whole
@@ -23,6 +24,8 @@ class Piece:
     """A class or function at the top of a module."""
 
     text: str
+    heading: str
+    """What its module holds, in a sentence."""
     names: frozenset[str]
     """Every name that it uses."""
 
@@ -32,25 +35,33 @@ def all_pieces() -> dict[str, Piece]:
     """Give the pieces by name, in the order of the modules and of the lines in them."""
     pieces = {}
     for module in MODULES:
-        source = inspect.getsource(module)
+        source, heading = inspect.getsource(module), inspect.getdoc(module)
+        assert heading is not None
         for node in ast.parse(source).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 text = ast.get_source_segment(source, node)
                 assert text is not None
                 assert node.name not in pieces, f"two pieces are called {node.name}"
-                pieces[node.name] = Piece(text, names_in(node))
+                pieces[node.name] = Piece(text, heading.splitlines()[0], names_in(node))
     return pieces
 
 
-def needed_pieces(text: str) -> dict[str, Piece]:
-    """Give the pieces that a text uses, and those that they use, in the order of `all_pieces`."""
+def needed_pieces(text: str) -> list[str]:
+    """Give the pieces that a text uses, and those that they use, in the order of `all_pieces`.
+
+    A comment stands before those of a module: its heading.
+    """
     pieces = all_pieces()
     wanted: set[str] = set()
     found = names_in(ast.parse(text)) & pieces.keys()
     while found:
         wanted |= found
         found = frozenset().union(*(pieces[name].names for name in found)) & pieces.keys() - wanted
-    return {name: piece for name, piece in pieces.items() if name in wanted}
+    needed = (piece for name, piece in pieces.items() if name in wanted)
+    texts = []
+    for heading, group in groupby(needed, key=lambda piece: piece.heading):
+        texts += [f"# {heading}", *(piece.text for piece in group)]
+    return texts
 
 
 def needed_imports(names: frozenset[str]) -> list[str]:

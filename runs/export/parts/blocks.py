@@ -1,4 +1,4 @@
-"""The blocks of the families; each takes what mixes its pixels, and keeps the shape of a map."""
+"""The block of the stages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from runs.export.parts.layers import DropPath, MapNorm, NormedConv, PreNormedCon
 
 
 class UniRepLKNetBlock(nn.Module):
-    """y = x + feed_forward(structure(mix(x))), mix a depthwise convolution with its norms.
+    """y = x + feed_forward(structure(mix(x))), mix a depthwise convolution.
 
+    structure adds depth behind it, such as squeeze-and-excitation, or does nothing.
     (B, width, H, W) to the same. Source: UniRepLKNet, arXiv 2311.15599, section 3.1.
     """
 
@@ -21,12 +22,12 @@ class UniRepLKNetBlock(nn.Module):
         hidden: int,
         *,
         mix: nn.Module,
-        structure: nn.Module,
+        structure: nn.Module | None = None,
         layer_scale: float = 0.0,
     ) -> None:
         super().__init__()
         self.mix = mix
-        self.structure = structure
+        self.structure = structure or nn.Identity()
         self.feed_forward = NormedMlp(width, hidden, layer_scale=layer_scale)
         self.drop_path = DropPath()
 

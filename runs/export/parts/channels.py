@@ -1,4 +1,4 @@
-"""What mixes channels inside a block: structures and the pointwise pairs of the families."""
+"""What mixes the channels in a block."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class PixelLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the channels, as a 1x1 convolution."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        y: Tensor = F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        return y
 
 
 class ResponseNorm(nn.Module):
@@ -69,7 +70,7 @@ class ResponseNorm(nn.Module):
         """Rescale the channels of (B, C, H, W)."""
         length = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
         share = length / (length.mean(dim=1, keepdim=True) + 1e-6)
-        y = x * (1 + self.gamma.view(-1, 1, 1) * share)
+        y: Tensor = x * (1 + self.gamma.view(-1, 1, 1) * share)
         return y if self.beta is None else y + self.beta.view(-1, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""What stands before, between and behind the stages: stems, transitions and heads."""
+"""What stands before, between and behind the stages: stem, transitions and head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mixes pixels inside a block: large kernels and what stands beside them."""
+"""What mixes the pixels in a block."""
 
 from __future__ import annotations
 

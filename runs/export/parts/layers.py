@@ -1,4 +1,4 @@
-"""What every family shares: norms, convolutions, drop path, and folding."""
+"""What the parts share: convolutions, norms and folding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with a network as a whole."""
+"""What is done with the network as a whole."""
 
 from __future__ import annotations
 
