@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runs.history import History
 from runs.outputs import gather, write_results
 from runs.page.data import report_data
-from runs.plan import Plan, recorded_plan
-from runs.records import header_of, read_events
+from runs.salvage import Salvaged, salvaged
 from search_space.predicates import parse_predicate
+
+logger = logging.getLogger(__name__)
 
 
 def report(
@@ -27,8 +28,10 @@ def report(
     Raises:
         ReplkError: there is nothing to read, a predicate is wrong, or a file cannot be written.
     """
-    plan, history, missing = _read(directory, predicates)
-    found = write_results(directory, plan, history, predicates=predicates, missing=missing, out=out)
+    run = _read(directory, predicates)
+    found = write_results(
+        directory, run.plan, run.history, predicates=predicates, missing=run.missing, out=out
+    )
     return found.paths
 
 
@@ -38,13 +41,17 @@ def report_json(directory: Path, *, predicates: Sequence[str] = ()) -> dict[str,
     Raises:
         ReplkError: there is nothing to read, or a predicate is wrong.
     """
-    plan, history, missing = _read(directory, predicates)
-    return report_data(gather(directory, plan, history, predicates=predicates, missing=missing))
+    run = _read(directory, predicates)
+    return report_data(
+        gather(directory, run.plan, run.history, predicates=predicates, missing=run.missing)
+    )
 
 
-def _read(directory: Path, predicates: Sequence[str]) -> tuple[Plan, History, tuple[str, ...]]:
+def _read(directory: Path, predicates: Sequence[str]) -> Salvaged:
     """Read a run as far as it is sound, once the predicates are known to be right."""
     for text in predicates:
         parse_predicate(text)
-    events = read_events(directory)
-    return recorded_plan(directory, header_of(events)), History(events), ()
+    found = salvaged(directory)
+    for note in found.missing:
+        logger.warning("%s: %s", directory, note)
+    return found
