@@ -7,7 +7,8 @@ from typing import Any
 
 from runs.compare.series import Series
 from runs.page.charts import GREY, axis, chart, numbers, text
-from runs.ranking import Objective
+from runs.page.document import Option, Switch
+from runs.ranking import CHEAPER, Objective
 
 LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.2}
 
@@ -32,6 +33,17 @@ def progress_chart(series: Sequence[Series]) -> dict[str, Any]:
         hovermode="closest",
         legend=LEGEND,
     )
+
+
+def cost_switches(across: Objective) -> list[Switch]:
+    """Let a cost be read on a logarithmic axis; a share or a loss has no need of one."""
+    if across.column not in CHEAPER:
+        return []
+    options = [
+        Option(label=kind, data={}, layout={"xaxis.type": word})
+        for kind, word in (("linear", "linear"), ("logarithmic", "log"))
+    ]
+    return [Switch(label="Cost axis", options=options)]
 
 
 def _trace(own: Series) -> dict[str, Any]:

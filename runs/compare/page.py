@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from evaluators.fronts import LEAST_PAIRS, PairedTest, Spread
-from runs.compare.charts import objectives_chart, progress_chart
+from runs.compare.charts import cost_switches, objectives_chart, progress_chart
 from runs.compare.facts import facts, notes
 from runs.compare.grounds import data_text, device_text, recipe_text
-from runs.compare.measures import INDICATORS, Comparison, Pair
+from runs.compare.measures import INDICATORS, Comparison
 from runs.compare.pictures import draw_objectives, draw_progress
-from runs.compare.series import progress_series, run_series, surface_series
-from runs.compare.words import INDICATOR_WORDS, answer, chance, interval, value
+from runs.compare.repeated import repeats, tests
+from runs.compare.series import progress_series, run_series
+from runs.compare.words import INDICATOR_WORDS, answer, indicator_cell
 from runs.page.document import (
     Block,
     Cell,
     Column,
     Document,
     Figure,
-    Option,
     Points,
     Row,
     Section,
-    Switch,
     Table,
     Text,
 )
-from runs.wording import MISSING, plural, quantity
+from runs.wording import plural, quantity
 
 
 def document(comparison: Comparison) -> Document:
     """Make the document of a comparison."""
     names = " and ".join(objective.name for objective in comparison.objectives)
-    sections = (_front, _indicators, _progress, _repeats, _tests, _grounds)
+    sections = (_front, _indicators, _progress, repeats, tests, _grounds)
     made = (section(comparison) for section in sections)
     return Document(
         title=f"Comparison of {plural(len(comparison.runs), 'run')}",
@@ -98,20 +94,10 @@ def _front(comparison: Comparison) -> Section:
                 f"{across.label}; the table below lists the joint front.",
                 chart=chart,
                 draw=draw_objectives(series, up, across),
-                switches=[_scale_switch()],
+                switches=cost_switches(across),
             )
         )
     return Section(key="front", title="One front", blocks=[*blocks, table])
-
-
-def _scale_switch() -> Switch:
-    return Switch(
-        label="Cost axis",
-        options=[
-            Option(label=kind, data={}, layout={"xaxis.type": word})
-            for kind, word in (("linear", "linear"), ("logarithmic", "log"))
-        ],
-    )
 
 
 def _indicators(comparison: Comparison) -> Section:
@@ -120,7 +106,7 @@ def _indicators(comparison: Comparison) -> Section:
     early = [] if level else [Column(heading=f"HV at {comparison.budget:g}", number=True)]
     rows = []
     for place, own in enumerate(comparison.runs):
-        early_cells = [] if level else [_cell(own.level.hypervolume)]
+        early_cells = [] if level else [indicator_cell(own.level.hypervolume)]
         spent = float(own.run.history.spent)
         rows.append(
             Row(
@@ -129,11 +115,11 @@ def _indicators(comparison: Comparison) -> Section:
                     Cell(text=letters[place]),
                     Cell(text=str(own.run.plan.settings.seed)),
                     Cell(text=f"{spent:g}", value=spent),
-                    *(_cell(getattr(own.indicators, name)) for name in INDICATORS),
+                    *(indicator_cell(getattr(own.indicators, name)) for name in INDICATORS),
                     *early_cells,
                     Cell(text=f"{own.own}", value=own.own),
                     Cell(text=f"{own.contribution.points}", value=own.contribution.points),
-                    _cell(own.contribution.alone),
+                    indicator_cell(own.contribution.alone),
                 ]
             )
         )
@@ -219,117 +205,6 @@ def _progress(comparison: Comparison) -> Section:
     )
 
 
-def _repeats(comparison: Comparison) -> Section | None:
-    groups = [own for own in comparison.groups if len(own.group.members) > 1]
-    if not groups:
-        return None
-    rows = []
-    for own in groups:
-        cells = [Cell(text=own.group.letter), Cell(text=own.group.label)]
-        cells.append(Cell(text=", ".join(map(str, sorted(own.group.seeds)))))
-        cells += [_spread_cell(own.spreads[name]) for name in INDICATORS]
-        deviation = None if own.mean is None else own.mean.deviation
-        cells.append(_cell(deviation))
-        rows.append(Row(cells=cells))
-    table = Table(
-        key="groups",
-        caption="Runs of one plan: mean with its 95 % t-interval (from three runs on), then least "
-        f"to greatest; all after {comparison.budget:g} trainings",
-        columns=[
-            Column(heading="group"),
-            Column(heading="what sets it apart"),
-            Column(heading="seeds"),
-            *(Column(heading=INDICATOR_WORDS[name], number=True) for name in INDICATORS),
-            Column(heading="spread of fronts", number=True),
-        ],
-        rows=rows,
-        wrap=True,
-    )
-    blocks: list[Block] = [table]
-    series = surface_series(comparison)
-    if series:
-        up, across = comparison.objectives
-        blocks += [
-            Figure(
-                key="surfaces",
-                reading="The line is reached or passed by half of the runs of a group, the better "
-                "edge of its area by a quarter and the worse by three quarters: where areas do not "
-                "overlap, most runs of one group beat most of the other.",
-                alt=f"Attainment surfaces of {plural(len(groups), 'group')} of repeated runs: "
-                f"{up.label} over {across.label}; compare.json has their corners.",
-                chart=objectives_chart(series, up, across),
-                draw=draw_objectives(series, up, across),
-                switches=[_scale_switch()],
-            ),
-            Text(
-                text="Spread of fronts: Vorob'ev deviation, the mean share of the box between a "
-                "run's front and the mean front of its group; 0 if all found the same.",
-                soft=True,
-            ),
-        ]
-    else:
-        blocks.append(
-            Text(text="Surfaces are drawn of two objectives only.", soft=True),
-        )
-    return Section(key="repeats", title="Repeated runs", blocks=blocks)
-
-
-def _tests(comparison: Comparison) -> Section:
-    if not comparison.pairs:
-        return Section(
-            key="tests",
-            title="Tests",
-            blocks=[
-                Text(
-                    text=f"No test was made: no two groups of runs share {LEAST_PAIRS} seeds. One "
-                    "run of each kind cannot tell a better search from a lucky one; repeat both "
-                    "with the same seeds, for example --seed 0 to 5."
-                )
-            ],
-        )
-    rows = [
-        Row(cells=[Cell(text=text) for text in _test_cells(pair, name, pair.tests[name])])
-        for name in INDICATORS
-        for pair in comparison.pairs
-    ]
-    table = Table(
-        key="tests",
-        caption=f"Differences between groups over the seeds that both have, after "
-        f"{comparison.budget:g} trainings: first minus second, with its 95 % t-interval",
-        columns=[
-            Column(heading="indicator"),
-            Column(heading="groups"),
-            Column(heading="seeds", number=True),
-            Column(heading="difference", number=True),
-            Column(heading="first greater", number=True),
-            Column(heading="test"),
-            Column(heading="p", number=True),
-            Column(heading="p (Holm)", number=True),
-        ],
-        rows=rows,
-    )
-    explained = (
-        "Wilcoxon's signed-rank test, exact, from six common seeds on; with fewer it cannot fall "
-        "below 0.05 and the paired t-test stands in, which trusts in normal differences. Holm's "
-        "correction goes over the pairs of groups, each indicator for itself. The hypervolume is "
-        "the one to decide by; the others show whether it hides something."
-    )
-    return Section(key="tests", title="Tests", blocks=[table, Text(text=explained, soft=True)])
-
-
-def _test_cells(pair: Pair, name: str, test: PairedTest) -> Sequence[str]:
-    return (
-        INDICATOR_WORDS[name],
-        f"{pair.first} minus {pair.second}",
-        str(test.pairs),
-        f"{test.mean:+.4f}{interval(test.low, test.high, sign=True)}",
-        f"{test.up} of {test.pairs}",
-        {"wilcoxon": "Wilcoxon", "t": "paired t", "none": MISSING}[test.test],
-        chance(test.p),
-        chance(test.p_holm),
-    )
-
-
 def _grounds(comparison: Comparison) -> Section:
     rows = [
         Row(
@@ -367,12 +242,3 @@ def _grounds(comparison: Comparison) -> Section:
         )
     ]
     return Section(key="grounds", title="What may be compared", blocks=[*lead, table])
-
-
-def _cell(number: float | None) -> Cell:
-    return Cell(text=value(number), value=number)
-
-
-def _spread_cell(found: Spread) -> Cell:
-    text = f"{found.mean:.4f}{interval(found.low, found.high)}"
-    return Cell(text=f"{text}, {found.least:.4f} to {found.greatest:.4f}", value=found.mean)

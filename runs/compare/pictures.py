@@ -25,8 +25,8 @@ MARKERS = {
 }
 """Those of plotly in matplotlib's letters."""
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
-LONGEST = 34
-"""Letters of a name in a legend."""
+LONGEST = 48
+"""Letters of a name in a legend; of a longer one the middle is left out."""
 LAST_LETTER = 0x4FF
 """Of the alphabets that the font of the pictures has."""
 
@@ -111,7 +111,8 @@ def drawn_name(name: str) -> str:
         letter if ord(letter) <= LAST_LETTER else letter.encode("unicode_escape").decode()
         for letter in name
     )
-    short = known if len(known) <= LONGEST else f"...{known[3 - LONGEST :]}"
+    end = LONGEST // 2 - 2
+    short = known if len(known) <= LONGEST else f"{known[:end]}...{known[-end:]}"
     # What begins with _ is left out of a legend.
     return f"{' ' * short.startswith('_')}{short}".replace("$", r"\$")
 

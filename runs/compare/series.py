@@ -12,7 +12,7 @@ from runs.page.charts import COLOURS, MARKERS
 from runs.ranking import Objective
 from runs.wording import plural, quantity
 
-SHADES = (-0.3, 0.4)
+SHADES = (-0.1, 0.4)
 """How far the darkest and the lightest run of a group go towards black and white."""
 ROOM = 0.06
 """Of the range of the fronts, left free beside them."""
@@ -159,6 +159,19 @@ def progress_series(comparison: Comparison) -> list[Series]:
                     line=0.7 if repeated else 2.2,
                     dash="solid" if repeated else dash,
                     listed=not repeated,
+                )
+            )
+            # The last step has no length: its point shows where the run ended.
+            found.append(
+                Series(
+                    name=f"{name}: end",
+                    colour=colour,
+                    marker=MARKERS[number % len(MARKERS)],
+                    xs=steps[-1:],
+                    ys=values[-1:],
+                    texts=(f"{name}: {values[-1]:.4f} at its end",),
+                    line=0,
+                    listed=False,
                 )
             )
         if repeated:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from runs.compare.facts import notes
 from runs.compare.measures import Comparison, Pair
+from runs.page.document import Cell
 from runs.wording import MISSING, plural
 
 INDICATOR_WORDS = {"hypervolume": "hypervolume", "igd_plus": "IGD+", "epsilon": "additive epsilon"}
@@ -16,6 +17,11 @@ LEVEL = 0.05
 def value(number: float | None) -> str:
     """Write an indicator."""
     return MISSING if number is None else f"{number:.4f}"
+
+
+def indicator_cell(number: float | None) -> Cell:
+    """Write an indicator into a table."""
+    return Cell(text=value(number), value=number)
 
 
 def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
@@ -52,9 +58,12 @@ def _leader(comparison: Comparison) -> str:
 
 
 def _shares(comparison: Comparison) -> str:
-    counted = Counter({own.run.name: own.contribution.points for own in comparison.runs})
-    told = ", ".join(f"{count} of {name}" for name, count in counted.most_common() if count)
-    return f"The joint front has {plural(len(comparison.front), 'network')}: {told}."
+    counted = Counter(comparison.front["run"])
+    told = ", ".join(f"{count} by {name}" for name, count in counted.most_common())
+    rest = [own.run.name for own in comparison.runs if own.run.name not in counted]
+    none = f"; none by {', '.join(rest)}" if rest else ""
+    networks = comparison.front["id"].nunique()
+    return f"The joint front has {plural(networks, 'network')}, found {told}{none}."
 
 
 def _sure(comparison: Comparison) -> str:
