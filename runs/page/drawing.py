@@ -2,8 +2,7 @@
 
 One scale for all networks: `PIXEL` units of the drawing are a pixel of a kernel. Parallel branches
 are dotted squares inside the tile, at the same scale: a dot a tap, so dilation is seen as distance.
-What adds depth inside a block is marked by shape and letter. Colours are those of the page where
-there are any (`var(--ink, ...)`), so a drawing fits light, dark and print, and stands alone.
+What adds depth inside a block is marked by shape and letter.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from xml.sax.saxutils import escape, quoteattr
 
 from runs.page.document import Drawing
 from runs.page.network_words import (
@@ -26,6 +24,7 @@ from runs.page.network_words import (
     network_words,
     strip_of,
 )
+from runs.page.svg import moved, picture, px, text, text_width, titled
 from runs.wording import plural
 from search_space.architecture import Architecture, Stage
 
@@ -33,8 +32,6 @@ PIXEL = 3.2
 """Units of the drawing that a pixel of a kernel is wide: 3x3 is 9.6 wide, 31x31 is 99.2."""
 GAP, LINE = 7.0, 14.0
 """Between tiles, and from one line of text to the next."""
-LETTER = 6.6
-"""Width of a letter of text on average, somewhat more than it is."""
 HEADING = 3 * LINE + 8
 """Height of the words above a column."""
 MOST_TALL = 300.0
@@ -45,19 +42,15 @@ LEAST_ROW = 18.0
 """Height of a block's row where its tile is smaller: that of its label."""
 
 STYLE = """
-.net{font:11px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-.net text{fill:var(--ink,#1f2328)}.net .soft{fill:var(--soft,#57606a)}.net .bold{font-weight:600}
-.net .ground{fill:var(--ground,#fff)}.net .part{fill:var(--band,#f6f8fa);stroke:var(--soft,#57606a)}
+.net .part{fill:var(--band,#f6f8fa);stroke:var(--soft,#57606a)}
 .net .large{fill:var(--marked,#e3f4f6);stroke:var(--mark,#0b5d6b)}
 .net .small{fill:var(--soft,#57606a);stroke:none}
 .net .taps{fill:none;stroke:var(--ink,#1f2328);stroke-width:1.7;stroke-linecap:round}
 .net .close{fill:none;stroke:var(--ink,#1f2328);stroke-width:.8}
 .net .reach{fill:none;stroke:var(--mark,#0b5d6b);stroke-width:.6;stroke-dasharray:2 2}
 .net .sign{fill:var(--ground,#fff);stroke:var(--ink,#1f2328)}
-.net .flow{fill:none;stroke:var(--soft,#57606a)}
-.net .letter{font-size:9px;font-weight:600;text-anchor:middle}
+.net .letter{font-size:9px;font-weight:600}
 """
-"""Of every drawing; names begin with `.net`, for the page has styles of its own."""
 
 SIGNS = {
     "se": ("SE", "M-9 0a9 8 0 1 0 18 0a9 8 0 1 0 -18 0z"),
@@ -95,29 +88,27 @@ def drawing(architecture: Architecture, *, name: str, key: str = "") -> Drawing:
     middle = MARGIN + HEADING + body / 2
     x, placed, ends = MARGIN, [], []
     for column, heading in zip(columns, _headings(architecture), strict=True):
-        wide = max([column.width, *map(_text_width, heading)])
+        wide = max([column.width, *map(text_width, heading)])
         left = x + (wide - column.width) / 2
         placed.append(_words(heading, x + wide / 2))
-        placed.append(_moved(column.svg, left, middle - column.height / 2))
+        placed.append(moved(column.svg, left, middle - column.height / 2))
         ends.append((left, left + column.width))
         x += wide + BETWEEN
     flow = "".join(
-        f"M{_n(before[1] + 2)} {_n(middle)}H{_n(after[0] - 2)}" for before, after in pairwise(ends)
+        f"M{px(before[1] + 2)} {px(middle)}H{px(after[0] - 2)}" for before, after in pairwise(ends)
     )
     legend = _legend(architecture, x - BETWEEN - MARGIN)
     width = max(x - BETWEEN, MARGIN + legend.width) + MARGIN
     height = MARGIN + HEADING + body + BETWEEN + legend.height + MARGIN
-    placed.append(_moved(legend.svg, MARGIN, MARGIN + HEADING + body + BETWEEN))
-    words = " ".join(network_words(architecture))
-    sides = f'width="{_n(width)}" height="{_n(height)}" viewBox="0 0 {_n(width)} {_n(height)}"'
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="net" role="img" {sides} '
-        f"aria-label={quoteattr(name)}>"
-        f"<style>{STYLE}</style><desc>{escape(words)}</desc>"
-        f'<rect class="ground" width="100%" height="100%"/><path class="flow" d="{flow}"/>'
-        f"{''.join(placed)}</svg>"
+    placed.append(moved(legend.svg, MARGIN, MARGIN + HEADING + body + BETWEEN))
+    return picture(
+        f'<path class="flow" d="{flow}"/>{"".join(placed)}',
+        size=(width, height),
+        name=name,
+        words=" ".join(network_words(architecture)),
+        style=STYLE,
+        key=key,
     )
-    return Drawing(svg=svg, alt=words, key=key)
 
 
 # The words above each column.
@@ -146,8 +137,7 @@ def _headings(architecture: Architecture) -> list[list[str]]:
 
 def _words(lines: Sequence[str], x: float) -> str:
     return "".join(
-        f'<text x="{_n(x)}" y="{_n(MARGIN + 11 + row * LINE)}" text-anchor="middle" '
-        f'class="{"soft" if row else "bold"}">{escape(line)}</text>'
+        text(line, x, MARGIN + 11 + row * LINE, kind="soft" if row else "bold", anchor="middle")
         for row, line in enumerate(lines)
     )
 
@@ -159,8 +149,8 @@ def _image(architecture: Architecture) -> _Part:
     height, width = architecture.size
     longest = max(height, width)
     wide, tall = (max(4.0, 30.0 * side / longest) for side in (width, height))
-    shape = f'<rect class="part" width="{_n(wide)}" height="{_n(tall)}"/>'
-    return _Part(width=wide, height=tall, svg=_titled("images", shape))
+    shape = f'<rect class="part" width="{px(wide)}" height="{px(tall)}"/>'
+    return _Part(width=wide, height=tall, svg=titled("images", shape))
 
 
 def _stem(architecture: Architecture) -> _Part:
@@ -176,14 +166,14 @@ def _transition(architecture: Architecture, number: int) -> _Part:
 def _funnel(words: str, wide: float, tall: float) -> _Part:
     """Draw what makes a map smaller."""
     cut = tall / 4
-    d = f"M0 0L{_n(wide)} {_n(cut)}V{_n(tall - cut)}L0 {_n(tall)}z"
-    return _Part(width=wide, height=tall, svg=_titled(words, f'<path class="part" d="{d}"/>'))
+    d = f"M0 0L{px(wide)} {px(cut)}V{px(tall - cut)}L0 {px(tall)}z"
+    return _Part(width=wide, height=tall, svg=titled(words, f'<path class="part" d="{d}"/>'))
 
 
 def _head(architecture: Architecture) -> _Part:
     words = HEAD_WORDS.get(architecture.head, architecture.head)
     shape = '<rect class="part" width="30" height="44" rx="8"/>'
-    return _Part(width=30, height=44, svg=_titled(f"head: {words}", shape))
+    return _Part(width=30, height=44, svg=titled(f"head: {words}", shape))
 
 
 def _stage(architecture: Architecture, number: int) -> _Part:
@@ -209,27 +199,27 @@ def _group(stage: Stage, kernels: Sequence[int], times: int, block: str) -> _Par
     if times == 1:
         return stack
     x, tall = stack.width + 3, stack.height
-    bracket = f'<path class="flow" d="M{_n(x)} 0h4V{_n(tall)}h-4"/>'
+    bracket = f'<path class="flow" d="M{px(x)} 0h4V{px(tall)}h-4"/>'
     label = f"\N{MULTIPLICATION SIGN}{times}"
-    text = f'<text class="bold" x="{_n(x + 8)}" y="{_n(tall / 2 + 4)}">{label}</text>'
-    width = x + 8 + _text_width(label)
-    return _Part(width=width, height=tall, svg=f"{stack.svg}{bracket}{text}")
+    count = text(label, x + 8, tall / 2 + 4, kind="bold")
+    width = x + 8 + text_width(label)
+    return _Part(width=width, height=tall, svg=f"{stack.svg}{bracket}{count}")
 
 
 def _block(stage: Stage, kernel: int, block: str, wide: float) -> _Part:
     """Draw one block in a row `wide` for the largest tile: tile, label, sign of its structure."""
     side = kernel * PIXEL
     tall = max(side, LEAST_ROW)
-    tile = _moved(_tile(stage, kernel, block), (wide - side) / 2, (tall - side) / 2)
+    tile = moved(_tile(stage, kernel, block), (wide - side) / 2, (tall - side) / 2)
     label = f"{kernel}x{kernel}"
-    parts = [tile, f'<text x="{_n(wide + 5)}" y="{_n(tall / 2 + 4)}">{label}</text>']
-    x = wide + 5 + _text_width("31x31")
+    parts = [tile, text(label, wide + 5, tall / 2 + 4)]
+    x = wide + 5 + text_width("31x31")
     words = f"block: depthwise {kernel_words(stage, kernel, block)}"
     if stage.structure in SIGNS:
-        parts.append(_moved(_sign(stage.structure), x + 12, tall / 2))
+        parts.append(moved(_sign(stage.structure), x + 12, tall / 2))
         x += 22
         words += f", with {STRUCTURE_WORDS[stage.structure]}"
-    return _Part(width=x, height=tall, svg=_titled(words, "".join(parts)))
+    return _Part(width=x, height=tall, svg=titled(words, "".join(parts)))
 
 
 def _tile(stage: Stage, kernel: int, block: str) -> str:
@@ -237,13 +227,13 @@ def _tile(stage: Stage, kernel: int, block: str) -> str:
     side, strip = kernel * PIXEL, strip_of(stage, kernel, block)
     kind = "large" if kernel > 3 else "small"
     if strip is None:
-        shape = f'<rect class="{kind}" width="{_n(side)}" height="{_n(side)}"/>'
+        shape = f'<rect class="{kind}" width="{px(side)}" height="{px(side)}"/>'
     else:
         thin, off = strip * PIXEL, (side - strip * PIXEL) / 2
         shape = (
-            f'<rect class="reach" width="{_n(side)}" height="{_n(side)}"/>'
-            f'<rect class="{kind}" x="{_n(off)}" width="{_n(thin)}" height="{_n(side)}"/>'
-            f'<rect class="{kind}" y="{_n(off)}" width="{_n(side)}" height="{_n(thin)}"/>'
+            f'<rect class="reach" width="{px(side)}" height="{px(side)}"/>'
+            f'<rect class="{kind}" x="{px(off)}" width="{px(thin)}" height="{px(side)}"/>'
+            f'<rect class="{kind}" y="{px(off)}" width="{px(side)}" height="{px(thin)}"/>'
         )
     return shape + "".join(_taps(k, r, side / 2) for k, r in beside(stage, kernel, block))
 
@@ -257,18 +247,19 @@ def _taps(k: int, r: int, middle: float) -> str:
     length = (k - 1) * r * PIXEL
     # Dots: dashes without length and round ends, one at every tap.
     return (
-        f'<path class="taps" stroke-dasharray="0 {_n(r * PIXEL)}" '
+        f'<path class="taps" stroke-dasharray="0 {px(r * PIXEL)}" '
         f'd="{_square(middle - length / 2, length)}"/>'
     )
 
 
 def _square(start: float, length: float) -> str:
-    return f"M{_n(start)} {_n(start)}h{_n(length)}v{_n(length)}h{_n(-length)}z"
+    return f"M{px(start)} {px(start)}h{px(length)}v{px(length)}h{px(-length)}z"
 
 
 def _sign(structure: str) -> str:
     letter, outline = SIGNS[structure]
-    return f'<path class="sign" d="{outline}"/><text class="letter" y="3.3">{letter}</text>'
+    middle = text(letter, 0, 3.3, kind="letter", anchor="middle")
+    return f'<path class="sign" d="{outline}"/>{middle}'
 
 
 # What the marks mean.
@@ -292,24 +283,23 @@ def _legend(architecture: Architecture, wide: float) -> _Part:
             items.append((_sign(structure), STRUCTURE_WORDS[structure]))
     x, y, parts, widest = 0.0, 12.0, [], 0.0
     for mark, words in items:
-        long = (24 if mark else 0) + _text_width(words) + 10
+        long = (24 if mark else 0) + text_width(words) + 10
         if x and x + long > max(wide, 320):
             x, y = 0.0, y + LINE + 8
-        parts.append(_moved(mark, x + 11, y - 4) if mark else "")
-        text = f'<text class="soft" x="{_n(x + (24 if mark else 0))}" y="{_n(y)}">'
-        parts.append(f"{text}{escape(words)}</text>")
+        parts.append(moved(mark, x + 11, y - 4) if mark else "")
+        parts.append(text(words, x + (24 if mark else 0), y, kind="soft"))
         x += long
         widest = max(widest, x)
     return _Part(width=widest, height=y + 8, svg="".join(parts))
 
 
-# Small things.
+# Parts together.
 
 
 def _stacked(parts: Sequence[_Part]) -> _Part:
     y, svg = 0.0, ""
     for part in parts:
-        svg += _moved(part.svg, 0, y)
+        svg += moved(part.svg, 0, y)
         y += part.height + GAP
     return _Part(width=max(part.width for part in parts), height=y - GAP, svg=svg)
 
@@ -317,23 +307,6 @@ def _stacked(parts: Sequence[_Part]) -> _Part:
 def _beside(parts: Sequence[_Part]) -> _Part:
     x, svg = 0.0, ""
     for part in parts:
-        svg += _moved(part.svg, x, 0)
+        svg += moved(part.svg, x, 0)
         x += part.width + GAP
     return _Part(width=x - GAP, height=max(part.height for part in parts), svg=svg)
-
-
-def _moved(svg: str, x: float, y: float) -> str:
-    return f'<g transform="translate({_n(x)} {_n(y)})">{svg}</g>'
-
-
-def _titled(words: str, svg: str) -> str:
-    return f"<g><title>{escape(words)}</title>{svg}</g>"
-
-
-def _text_width(text: str) -> float:
-    return LETTER * len(text)
-
-
-def _n(number: float) -> str:
-    """Write a coordinate to a hundredth, without a tail of noughts."""
-    return f"{round(number, 2) + 0.0:g}"
