@@ -23,7 +23,7 @@ from evaluators.states import Carried, Course, State, course_of, identity
 from evaluators.training import recalibrate
 
 KEEP_S = 20.0
-"""Seconds between two states, or twenty times what writing the last one took."""
+"""Seconds between two states; as many times more as the last one took seconds to write."""
 REPORT_S = 0.5
 RECALIBRATION_IMAGES = 5000
 """Training images over which the batch norms of the averaged weights are averaged."""
@@ -120,14 +120,14 @@ def train_fully(
                 course.losses.append(loss.detach())
                 now = time.monotonic()
                 # Reading a loss makes a GPU wait.
-                if now - reported < REPORT_S and step < total:
+                if now - reported < min(REPORT_S, keep_s) and step < total:
                     continue
                 if not course.finite:
                     return False
                 if keep is not None and now - kept >= wait and step < total:
                     keep({**carried.captured(course, of), "average": average.state()})
                     kept = time.monotonic()
-                    wait = max(keep_s, 20 * (kept - now))
+                    wait = keep_s * max(1.0, kept - now)
                 report(step=step, total_steps=total, loss=course.point()[1])
                 course.losses.clear()
                 reported = now
