@@ -10,13 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
-from runs.front_view import NAMES, SHADES, SURE, UNTRAINED, Marks, View
+from runs.front_view import UNTRAINED, Marks, View
 from runs.ranking import Objective
 from runs.wording import SCORES
 
@@ -77,7 +76,7 @@ def front_figure(
     )
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.ground)
-    points, names = view.points, NAMES if view.chances else SURE
+    points, names = view.points, view.names
     faint = points[points["worth"] == "faint"]
     axes.scatter(
         faint["x"],
@@ -131,10 +130,8 @@ def _error_bars(axes: Axes, points: pd.DataFrame, *, theme: Theme) -> None:
 
 def _networks(axes: Axes, view: View) -> None:
     """Draw what may be on the front: filled or hollow by chance, coloured by largest kernel."""
-    known = sorted(set(view.points["kernel"]))
-    shades = dict(zip(known, kernel_colours(len(known)), strict=True))
-    names = NAMES if view.chances else SURE
-    for worth in ("possible", "likely"):
+    shades, names = view.colours, view.names
+    for worth in ("likely", "possible"):
         chosen = view.points[view.points["worth"] == worth]
         colours = [shades[kernel] for kernel in chosen["kernel"]]
         axes.scatter(
@@ -147,15 +144,10 @@ def _networks(axes: Axes, view: View) -> None:
             zorder=4,
             label=names[worth],
         )
+    coloured = set(view.points.loc[view.points["worth"] != "faint", "kernel"])
     for kernel, colour in shades.items():
-        if kernel:
+        if kernel in coloured - {0}:
             axes.scatter([], [], s=46, marker="s", color=colour, label=f"largest kernel {kernel}")
-
-
-def kernel_colours(count: int) -> list[tuple[float, ...]]:
-    """Give so many colours, from small to large kernels."""
-    shades = LinearSegmentedColormap.from_list("kernels", SHADES)
-    return [shades(place) for place in np.linspace(0, 1, max(count, 2))[:count]]
 
 
 _MARKED = {

@@ -27,11 +27,11 @@ LIKELY, POSSIBLE = 0.5, 0.1
 COSTS = ("latency", "macs", "params")
 """What may lie across, whatever the search looked for."""
 NAMES = {
-    "faint": "on the front below 10 %",
-    "possible": "on the front with 10 to 50 %",
-    "likely": "on the front with 50 % or more",
+    "likely": "on the front: 50 % or more",
+    "possible": "10 to 50 %",
+    "faint": "below 10 %",
 }
-SURE = {"faint": "trial", "possible": "perhaps on the front", "likely": "on the front"}
+SURE = {"likely": "on the front", "possible": "perhaps on the front", "faint": "trial"}
 """What markers mean, with probabilities and where nobody knows them."""
 UNTRAINED = "reference network, not trained"
 LOG_FROM = 5.0
@@ -71,6 +71,26 @@ class View:
     def chances(self) -> bool:
         """Whether membership has probabilities."""
         return bool(self.points["chance"].notna().any())
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the markers mean, by worth."""
+        return NAMES if self.chances else SURE
+
+    @property
+    def colours(self) -> dict[int, str]:
+        """The colour of each largest kernel that networks have, small to large."""
+        known = sorted({int(kernel) for kernel in self.points["kernel"]})
+        places = np.linspace(0, len(SHADES) - 1, max(len(known), 2))
+        shades = np.array([[int(shade[i : i + 2], 16) for i in (1, 3, 5)] for shade in SHADES])
+        mixed = [
+            [round(float(np.interp(place, range(len(SHADES)), shades[:, i]))) for i in range(3)]
+            for place in places
+        ]
+        return {
+            kernel: f"#{red:02x}{green:02x}{blue:02x}"
+            for kernel, (red, green, blue) in zip(known, mixed, strict=False)
+        }
 
     @property
     def positive(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from runs.front_view import NAMES, SHADES, SURE, UNTRAINED, Marks, View, marks_of
+from runs.front_view import SHADES, UNTRAINED, Marks, View, marks_of
 from runs.page.charts import GREEN, GREY, PURPLE, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.page.findings import Findings
@@ -22,6 +22,11 @@ MARKED = {
     "recommended": ("recommended", "star-open", GREEN, 22),
 }
 """Legend, symbol, colour and size of each kind of mark; it is drawn around the network's own."""
+SCALES: dict[str, dict[str, Any]] = {
+    "logarithmic": {"type": "log", "tickmode": "linear", "dtick": "D2", "autorange": True},
+    "linear": {"type": "linear", "tickmode": "auto", "dtick": None, "autorange": True},
+}
+"""How a scale is written: a logarithmic one at 1, 2 and 5 of each power of ten."""
 CHANGING = (
     *("x", "y", "customdata", "hovertext", "text", "marker.color"),
     *(f"error_{axis}.{side}" for axis in ("x", "y") for side in ("array", "arrayminus")),
@@ -33,16 +38,23 @@ def front_chart(findings: Findings, seen: Sequence[View]) -> tuple[dict[str, Any
     """Give the chart of the first view, and the switches to the others and between scales."""
     first, told, marks = seen[0], hovers(findings), marks_of(findings.facts)
     drawn = [traces(view, marks, told) for view in seen]
-    kernels = _kernels(first)
     layout: dict[str, Any] = {
         "xaxis": _across(first, log=_log(seen)),
         "yaxis": _up(first),
         "hovermode": "closest",
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
-        "margin": {"l": 60, "r": 16, "t": 64, "b": 130},
+        "legend": {
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "entrywidth": 0,
+            "font": {"size": 11},
+            "itemsizing": "constant",
+        },
+        "margin": {"l": 60, "r": 16, "t": 40, "b": 110},
     }
-    if len(kernels) > 1:
-        layout["coloraxis"] = _colours(kernels)
+    if len(first.colours) > 1:
+        layout["coloraxis"] = _colours(list(first.colours))
     return chart(drawn[0], height=560, **layout), _switches(seen, drawn)
 
 
@@ -54,8 +66,12 @@ def _switches(seen: Sequence[View], drawn: Sequence[list[dict[str, Any]]]) -> li
         found.append(Switch(label="Across", options=options))
     if all(view.positive for view in seen):
         options = [
-            Option(label=word, data={}, layout={"xaxis.type": kind, "xaxis.autorange": True})
-            for word, kind in (("logarithmic", "log"), ("linear", "linear"))
+            Option(
+                label=word,
+                data={},
+                layout={f"xaxis.{key}": value for key, value in SCALES[word].items()},
+            )
+            for word in SCALES
         ]
         found.append(Switch(label="Scale", options=options[:: 1 if _log(seen) else -1]))
     return found
@@ -73,13 +89,13 @@ def traces(view: View, marks: Marks, told: Mapping[int, str]) -> list[dict[str, 
         marks: networks that a reader looks for.
         told: what the pointer is told of each trial.
     """
-    kernels = _kernels(view)
-    groups = {worth: view.points[view.points["worth"] == worth] for worth in NAMES}
+    groups = {worth: view.points[view.points["worth"] == worth] for worth in view.names}
     steps = view.steps()
     joined = {
         "type": "scatter",
         "mode": "lines",
         "name": "reached by the front",
+        "legendrank": 9,
         "x": numbers(steps[:, 0]),
         "y": numbers(steps[:, 1]),
         "line": {"color": GREY, "width": 1.5},
@@ -91,22 +107,32 @@ def traces(view: View, marks: Marks, told: Mapping[int, str]) -> list[dict[str, 
         *(
             _points(view, groups[worth], worth, told)
             | _bars(groups[worth])
-            | {"marker": _marker(groups[worth], symbol, kernels)}
+            | {"marker": _marker(view, groups[worth], symbol)}
             for worth, symbol in (("possible", "circle-open"), ("likely", "circle"))
         ),
         *(_mark(view, marks, kind, told) for kind in MARKED),
         _untrained(view, marks),
+        # Nothing but the scale of the colours.
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [None],
+            "y": [None],
+            "showlegend": False,
+            "hoverinfo": "skip",
+            "marker": {"color": [0], "coloraxis": "coloraxis"} if len(view.colours) > 1 else {},
+        },
     ]
 
 
 def _points(
     view: View, points: pd.DataFrame, worth: str, told: Mapping[int, str]
 ) -> dict[str, Any]:
-    names = NAMES if view.chances else SURE
     return {
         "type": "scatter",
         "mode": "markers+text",
-        "name": names[worth],
+        "name": view.names[worth],
+        "legendrank": list(view.names).index(worth),
         "x": numbers(points["x"]),
         "y": numbers(points["y"]),
         "customdata": [[network] for network in points["id"]],
@@ -144,17 +170,9 @@ def _bars(points: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _marker(points: pd.DataFrame, symbol: str, kernels: Sequence[int]) -> dict[str, Any]:
-    found: dict[str, Any] = {"symbol": symbol, "size": 11, "color": SHADES[0]}
-    if symbol.endswith("open"):
-        found["line"] = {"width": 2}
-    if len(kernels) > 1:
-        places = {kernel: place for place, kernel in enumerate(kernels)}
-        found |= {
-            "color": [places[kernel] for kernel in points["kernel"]],
-            "coloraxis": "coloraxis",
-        }
-    return found
+def _marker(view: View, points: pd.DataFrame, symbol: str) -> dict[str, Any]:
+    colours = [view.colours[kernel] for kernel in points["kernel"]]
+    return {"symbol": symbol, "size": 11, "color": colours, "line": {"width": 2}}
 
 
 def _mark(view: View, marks: Marks, kind: str, told: Mapping[int, str]) -> dict[str, Any]:
@@ -163,6 +181,7 @@ def _mark(view: View, marks: Marks, kind: str, told: Mapping[int, str]) -> dict[
     return found | {
         "mode": "markers",
         "name": name,
+        "legendrank": 10,
         "marker": {"symbol": symbol, "color": colour, "size": size, "line": {"width": 2}},
     }
 
@@ -207,7 +226,10 @@ def _at(trace: Mapping[str, Any], path: str) -> Any:
 def _across(view: View, *, log: bool) -> dict[str, Any]:
     if view.across is None:
         return {"title": {"text": "trial"}}
-    return axis(view.across, log=log)
+    found = axis(view.across)
+    # With a format, logarithmic axes write every number in full.
+    found.setdefault("tickformat", "~g" if view.across.column == "latency_ms" else "~s")
+    return found | (SCALES["logarithmic"] if log else {})
 
 
 def _up(view: View) -> dict[str, Any]:
@@ -217,11 +239,6 @@ def _up(view: View) -> dict[str, Any]:
     if ends := view.limits():
         found["range"] = numbers(ends)
     return found
-
-
-def _kernels(view: View) -> list[int]:
-    """Give the largest kernels that networks of the run have, in order."""
-    return sorted({int(kernel) for kernel in view.points["kernel"]})
 
 
 def _colours(kernels: Sequence[int]) -> dict[str, Any]:
