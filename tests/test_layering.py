@@ -33,6 +33,8 @@ ONLY_IN = {
             f"runs/page/{name}.py"
             for name in ("document", "front", "guidelines", "pictures", "ranking")
         ),
+        "runs/space_figures.py",
+        *(f"runs/page/{name}.py" for name in ("importance", "parallel", "subspaces")),
     },
     "mlflow": {"runs/mlflow_log.py"},
     "moocore": {

@@ -1,0 +1,169 @@
+"""Which axes of the space matter for the score, by two estimators, and whether to believe it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure as Picture
+
+from evaluators.importance import LEAST_R2, Importance, Share, importance
+from runs.figures import Theme
+from runs.page.charts import VERMILION, chart, numbers, text
+from runs.page.document import Block, Cell, Column, Details, Figure, Row, Section, Table, Text
+from runs.page.findings import Findings
+from runs.page.scored import scored
+from runs.space_figures import importance_figure
+from runs.space_views import APART, ESTIMATORS
+from search_space.features import features
+
+TITLE = "Which axes matter"
+
+
+def section(findings: Findings) -> Section | None:
+    """Show the importance of every axis; None where no network has a score."""
+    networks = scored(findings)
+    if not len(networks.scores):
+        return None
+    found = importance(features(networks.architectures), networks.scores)
+    if isinstance(found, str):
+        said: list[Block] = [Text(text=f"Importance is not estimated: {found}.")]
+        return Section(key="importance", title=TITLE, blocks=said)
+
+    def draw(theme: Theme, *, narrow: bool) -> Picture:
+        return importance_figure(found, theme=theme, narrow=narrow)
+
+    blocks: list[Block] = [
+        Text(text=_trust(found)),
+        Figure(
+            key="importance",
+            reading="The further right an axis of the space stands, the more of the differences in "
+            "score go with it; where the two estimators disagree or the bars of two axes overlap, "
+            "their order is not known.",
+            alt=_alt(found),
+            chart=_chart(found),
+            draw=draw,
+        ),
+        Text(soft=True, text=_method(found, networks.diverged)),
+        Details(summary="The importances as numbers", blocks=[_table(found)]),
+    ]
+    return Section(key="importance", title=TITLE, blocks=blocks)
+
+
+def _trust(found: Importance) -> str:
+    """Say first whether the figure may be read."""
+    told = (
+        f"held-out R2 {found.r2:.2f}, {found.r2_low:.2f} to {found.r2_high:.2f} over repeated "
+        "cross-validation"
+    )
+    if found.readable:
+        return (
+            f"A random forest predicts the scores of networks it has not seen from these axes "
+            f"({told}), so the importances can be read."
+        )
+    return (
+        f"DO NOT READ: from these axes a random forest hardly predicts the scores of networks it "
+        f"has not seen ({told}; at least {LEAST_R2:g} is needed), so the order below may be chance."
+    )
+
+
+def _method(found: Importance, diverged: int) -> str:
+    lines = [
+        "Permutation: how much worse the forest predicts held-out networks once an axis is "
+        "shuffled among them. PED-ANOVA: how far the values of an axis in the best quarter of the "
+        "networks are from those in all of them. Bars reach 1.645 standard deviations to each "
+        "side, between folds and between bootstrap resamples. Importance has no direction, an "
+        "axis that this run hardly varied has none, and axes that go together share theirs."
+    ]
+    if found.used < found.networks:
+        lines.append(f"A seeded choice of {found.used:,} of {found.networks:,} networks was used.")
+    if diverged:
+        lines.append(f"Diverged trainings ({diverged}) stand at chance level.")
+    return " ".join(lines)
+
+
+def _alt(found: Importance) -> str:
+    mark = "" if found.readable else "Not to be read, the held-out R2 is too low. "
+    first = ", ".join(
+        f"{name} {share.value:.0%}"
+        for name, share in list(zip(found.names, found.permutation, strict=True))[:3]
+    )
+    return f"{mark}Dot plot of the importance of {len(found.names)} axes; by permutation: {first}."
+
+
+def _chart(found: Importance) -> dict[str, Any]:
+    count = len(found.names)
+    traces = []
+    for sign, (field, name, colour, symbol, _) in zip((-1, 1), ESTIMATORS, strict=True):
+        shares: Sequence[Share] = getattr(found, field)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": numbers([share.value for share in shares], 4),
+                "y": [place + sign * APART for place in range(count)],
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": numbers([share.high - share.value for share in shares], 4),
+                    "arrayminus": numbers([share.value - share.low for share in shares], 4),
+                    "thickness": 1.4,
+                    "width": 0,
+                },
+                "marker": {"color": colour, "symbol": symbol, "size": 9},
+                "text": [text(axis) for axis in found.names],
+                "hovertemplate": "%{text}<br>%{x:.1%}",
+            }
+        )
+    mark = {
+        "text": f"<b>do not read</b> (held-out R2 {found.r2:.2f})",
+        "font": {"color": VERMILION, "size": 15},
+        "showarrow": False,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 1,
+        "y": 1,
+        "xanchor": "right",
+        "yanchor": "bottom",
+    }
+    return chart(
+        traces,
+        height=150 + 30 * count,
+        xaxis={
+            "title": {"text": "share of the importance of all axes"},
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+        },
+        yaxis={
+            "tickvals": list(range(count)),
+            "ticktext": [text(name) for name in found.names],
+            "range": [count - 0.4, -0.6],
+            "zeroline": False,
+        },
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        margin={"b": 90},
+        **({} if found.readable else {"annotations": [mark]}),
+    )
+
+
+def _table(found: Importance) -> Table:
+    def cell(share: Share) -> Cell:
+        return Cell(
+            text=f"{share.value:.1%} ({share.low:.1%}\u2013{share.high:.1%})", value=share.value
+        )
+
+    return Table(
+        key="importance",
+        caption="Share of the importance of all axes, with its spread",
+        columns=[
+            Column(heading="axis"),
+            *(Column(heading=name, number=True) for _, name, *_ in ESTIMATORS),
+        ],
+        rows=[
+            Row(cells=[Cell(text=name), cell(one), cell(other)])
+            for name, one, other in zip(
+                found.names, found.permutation, found.ped_anova, strict=True
+            )
+        ],
+    )

@@ -1,0 +1,131 @@
+"""Parallel coordinates: every network as a line through its axes, its costs and its score.
+
+The axes lie one below the other, so that their names can be read and a phone has room for all;
+lines are plain traces (plotly's `parcoords` draws upright axes only, and by WebGL).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from runs.figures import Theme
+from runs.page.charts import chart, plain, text
+from runs.page.document import Block, Figure, Section, Text
+from runs.page.findings import Findings
+from runs.page.scored import Floats, Scored, scored
+from runs.space_figures import parallel_figure
+from runs.space_views import GROUPS, Lines, lines
+from runs.wording import plural
+from search_space.features import features
+
+LEAST_NETWORKS = 2
+SCORE_NAMES = {"accuracy": "val. accuracy, %", "miou": "val. mIoU, %"}
+BETWEEN_ROWS = 46
+"""Pixels."""
+
+
+def section(findings: Findings) -> Section | None:
+    """Draw the networks of a run; None where they are fewer than two or do not differ."""
+    networks = scored(findings)
+    axes = features(networks.architectures)
+    if len(networks.scores) < LEAST_NETWORKS or not axes:
+        return None
+    drawn = lines(axes, _scales(networks, findings.score), networks.ids)
+
+    def draw(theme: Theme, *, narrow: bool) -> Picture:
+        return parallel_figure(drawn, theme=theme, narrow=narrow)
+
+    blocks: list[Block] = [
+        Figure(
+            key="parallel",
+            reading="Each line is one network, from its first axis at the top down to what it "
+            "cost and reached; within a value its lines are spread by score, the best on the "
+            "right, so the more of them are of the best tenth, the better that value did.",
+            alt=f"Parallel coordinates of {plural(drawn.networks, 'network')} over "
+            f"{plural(len(drawn.rows), 'axis', 'axes')}: "
+            f"{', '.join(row.name for row in drawn.rows)}.",
+            chart=_chart(drawn),
+            draw=draw,
+        )
+    ]
+    if len(drawn.ids) < drawn.networks:
+        blocks.append(
+            Text(
+                soft=True,
+                text=f"{len(drawn.ids):,} of {drawn.networks:,} networks are drawn: the best, and "
+                "of the others as many as can be told apart, evenly over the ranks.",
+            )
+        )
+    return Section(key="parallel", title="Axes, costs and scores side by side", blocks=blocks)
+
+
+def _scales(networks: Scored, score: str) -> list[tuple[str, Floats, str]]:
+    """Give the costs that are known, and the score last."""
+    costs = [
+        ("multiply-adds, millions", networks.macs / 1e6, ".3g"),
+        ("latency, ms", networks.latency_ms, ".3g"),
+    ]
+    known = [scale for scale in costs if np.isfinite(scale[1]).any()]
+    return [*known, (SCORE_NAMES[score], 100 * networks.scores, ".1f")]
+
+
+def _chart(drawn: Lines) -> dict[str, Any]:
+    rows = len(drawn.rows)
+    traces: list[dict[str, Any]] = []
+    for group, (name, colour, opacity, width) in enumerate(GROUPS):
+        places, chosen = drawn.of(group)
+        if not len(places):
+            continue
+        # One trace for all lines of a group, with a gap behind each.
+        gap = np.full((len(places), 1), np.nan)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "x": plain(np.hstack([places, gap]).round(3).ravel()),
+                "y": [*range(rows), None] * len(places),
+                "customdata": [[drawn.ids[i]] for i in chosen for _ in range(rows + 1)],
+                "text": [
+                    word
+                    for i in chosen
+                    for word in (*(text(row.texts[i]) for row in drawn.rows), "")
+                ],
+                "hovertemplate": "%{customdata[0]}<br>%{text}",
+                "line": {"color": colour, "width": width},
+                "opacity": opacity,
+            }
+        )
+    ticks = [(x, place, word) for place, row in enumerate(drawn.rows) for x, word in row.ticks]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "text",
+            "x": [x for x, _, _ in ticks],
+            "y": [place for _, place, _ in ticks],
+            "text": [text(word) for _, _, word in ticks],
+            "textposition": "top center",
+            "textfont": {"size": 11},
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "cliponaxis": False,
+        }
+    )
+    return chart(
+        traces,
+        height=110 + BETWEEN_ROWS * rows,
+        xaxis={"visible": False, "range": [-0.05, 1.05], "fixedrange": True},
+        yaxis={
+            "tickvals": list(range(rows)),
+            "ticktext": [text(row.name) for row in drawn.rows],
+            "range": [rows - 0.8, -0.7],
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        hovermode="closest",
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        margin={"b": 60, "t": 10},
+    )

@@ -1,0 +1,71 @@
+"""The networks of a run, once each, with what they reached and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from runs.page.findings import Findings
+from search_space.architecture import Architecture
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Scored:
+    """N networks that were trained in full length."""
+
+    ids: Sequence[str]
+    architectures: Sequence[Architecture]
+    scores: Floats
+    """(N,) share, the mean over the full-length trainings of a network."""
+    macs: Floats
+    """(N,) of the merged network; nan where it is not known."""
+    latency_ms: Floats
+    """(N,) nan where it was not measured."""
+    diverged: int
+    """Networks among them that diverged; they have the score of chance."""
+
+
+def scored(findings: Findings) -> Scored:
+    """Give the networks that have a place in the ranking, in its order.
+
+    A network that diverged counts, at chance level, where the run says what that is.
+    """
+    frame, score = findings.frame, findings.score
+    complete = findings.complete
+    # Records from before there were rungs do not say a length.
+    whole = complete[complete["length"].fillna(1) == 1]
+    means = pd.to_numeric(whole[score], errors="coerce").groupby(whole["id"]).mean()
+    chosen = frame[frame["rank"].notna() & frame["architecture"].notna()]
+    lost = chosen["state"] == "diverged"
+    values = chosen["id"].map(means).astype(float).mask(lost, _chance(findings))
+    there = values.notna()
+    chosen, lost = chosen[there], lost[there]
+    return Scored(
+        ids=chosen["id"].tolist(),
+        architectures=[Architecture.from_json(text) for text in chosen["architecture"]],
+        scores=np.asarray(values[there], dtype=np.float64),
+        macs=_numbers(chosen["macs"]),
+        latency_ms=_numbers(chosen["latency_ms"]),
+        diverged=int(lost.sum()),
+    )
+
+
+def _numbers(column: pd.Series[Any]) -> Floats:
+    return np.asarray(pd.to_numeric(column, errors="coerce").astype(float), dtype=np.float64)
+
+
+def _chance(findings: Findings) -> float:
+    """Give the score of a network that has learnt nothing, as `blocks.chance_level`."""
+    data = findings.facts.get("data") or {}
+    classes = len(data.get("classes") or ())
+    if not classes:
+        return np.nan
+    share = data.get("majority_share", np.nan) if findings.score == "miou" else 1.0
+    return float(share) / classes
