@@ -139,16 +139,17 @@ def _require_no_copy(runs: Sequence[Run]) -> None:
     """Refuse a run beside its copy, which would count as a second search that found the same.
 
     Raises:
-        RunError: two records began in the same second with the same plan and trained the same.
+        RunError: two runs began in the same second, and their first trainings ended with the same
+            numbers, times to the last digit.
     """
-    first: dict[Any, Run] = {}
+    first: dict[tuple[str, str], Run] = {}
     for run in runs:
-        trials = run.history.trials.values()
-        begun = next(((trial.seed, trial.result.get("seconds")) for trial in trials), None)
-        key = (run.plan.facts.get("started"), repr(run.plan.settings), begun)
-        if begun is not None and run.plan.facts.get("started") and key in first:
+        if not run.history.done:
+            continue
+        key = str(run.plan.facts.get("started")), repr(run.history.done[0].result)
+        if key in first:
             raise RunError(
                 f"RUN: must be different runs, {run.path} is a copy of {first[key].path}; "
                 "leave one out"
             )
-        first.setdefault(key, run)
+        first[key] = run

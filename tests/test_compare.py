@@ -1,0 +1,485 @@
+"""Comparing runs: what is read, what may be compared, what comes out, and that it is right."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from click.testing import CliRunner, Result
+
+from runs.cli import cli
+from runs.compare.command import begin
+from runs.compare.facts import facts, notes
+from runs.compare.groups import group
+from runs.compare.measures import Comparison, band, compare
+from runs.compare.page import document
+from runs.compare.pictures import drawn_name
+from runs.compare.reading import read_runs
+from runs.compare.series import run_series, staircase, styles
+from runs.history import History
+from runs.page.document import Table, figures
+from runs.records import Records, decode, encode, read_events
+from search_space.errors import ReplkError, RunError
+from tests.compared_runs import DATA, DEVICE, made_run
+
+MACS = {"objectives": ("accuracy", "macs")}
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six seeds of two samplers; what `random` finds is better."""
+    folder = tmp_path_factory.mktemp("twelve")
+    return [
+        made_run(folder / f"{sampler}{seed}", seed=seed, gain=gain, sampler=sampler, **MACS)
+        for sampler, gain in (("tpe", 0.0), ("random", 0.04))
+        for seed in range(6)
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(twelve: list[Path]) -> Comparison:
+    return compare(read_runs(twelve))
+
+
+@pytest.fixture(scope="module")
+def said(compared: Comparison) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(facts(compared), allow_nan=False))
+    return found
+
+
+def refusal(paths: list[Path], *wanted: str) -> str:
+    with pytest.raises(RunError) as caught:
+        compare(read_runs(paths), wanted)
+    return str(caught.value)
+
+
+def typed(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["compare", *map(str, words)])
+
+
+# What is read.
+
+
+def test_runs_are_named_by_the_end_of_their_path_that_differs(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    paths = [
+        made_run(tmp_path / "a" / "run", seed=1, trials=2),
+        made_run(tmp_path / "b" / "run", seed=2, trials=2),
+    ]
+    assert [run.name for run in read_runs(paths)] == ["a/run", "b/run"]
+
+
+def test_a_run_twice_and_a_copy_of_one_are_refused(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", trials=2)
+    assert "must be two runs or more, got 1" in refusal([run])
+    assert f"must differ, got {run / '..' / 'run'} twice" in refusal([run, run / ".." / "run"])
+    copy = shutil.copytree(run, tmp_path / "copy")
+    assert f"{copy} is a copy of {run}" in refusal([run, copy])
+
+
+def test_what_is_no_run_is_refused_by_name(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", trials=2)
+    assert f"{tmp_path / 'gone'}: must hold trials.jsonl" in refusal([run, tmp_path / "gone"])
+    newer = made_run(tmp_path / "newer", seed=1, trials=2)
+    record = newer / "trials.jsonl"
+    lines = record.read_bytes().splitlines()
+    header = decode(lines[0])
+    assert header is not None
+    header.pop("crc", None)
+    record.write_bytes(encode({**header, "schema": 99}) + b"\n".join(lines[1:]) + b"\n")
+    assert "a newer replk-search wrote it" in refusal([run, newer])
+
+
+def test_a_damaged_run_is_compared_by_what_is_left(tmp_path: Path) -> None:
+    whole = made_run(tmp_path / "whole", seed=1)
+    hurt = made_run(tmp_path / "hurt", seed=2)
+    (hurt / "run.yaml").unlink()
+    lines = (hurt / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    lines[10] = lines[10].replace(b"accuracy", b"acuracy!")
+    (hurt / "trials.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
+    found = compare(read_runs([whole, hurt]))
+    assert [len(own.frame) for own in found.runs] == [8, 6]
+    assert any(line.startswith("hurt has lost 1 of its events") for line in notes(found))
+
+
+def test_a_run_without_a_complete_trial_is_left_out_in_words(tmp_path: Path) -> None:
+    paths = [made_run(tmp_path / f"run{seed}", seed=seed, trials=3) for seed in (1, 2)]
+    failed = made_run(tmp_path / "failed", seed=3, trials=2, state="failed")
+    empty = made_run(tmp_path / "empty", seed=4, trials=0)
+    found = compare(read_runs([*paths, failed, empty]))
+    assert [own.run.name for own in found.runs] == ["run1", "run2"]
+    assert found.left_out == (
+        "failed is left out: none of its 2 trials is complete.",
+        "empty is left out: none of its 0 trials is complete.",
+    )
+    assert "two runs or more must have complete trials; failed is left" in refusal(
+        [paths[0], failed]
+    )
+
+
+# What may be compared.
+
+
+def test_other_data_or_another_task_is_refused_with_both_named(tmp_path: Path) -> None:
+    ours = made_run(tmp_path / "ours", trials=2)
+    other = {"data": {**DATA, "name": "dots", "sha256": "cd" * 32}}
+    theirs = made_run(tmp_path / "theirs", trials=2, seed=1, facts=other)
+    text = refusal([ours, theirs])
+    assert "data must be the same in all runs, got ours: shapes (3,000 + 600 images" in text
+    assert "theirs: dots" in text
+    small = made_run(
+        tmp_path / "small", trials=2, seed=1, facts={"data": {**DATA, "size": [14, 14]}}
+    )
+    assert "14x14 px" in refusal([ours, small])
+
+
+def test_latency_of_another_device_gives_way_to_multiply_adds(tmp_path: Path) -> None:
+    ours = made_run(tmp_path / "ours", trials=4)
+    theirs = made_run(
+        tmp_path / "theirs", trials=4, seed=1, facts={"device": {**DEVICE, "name": "Xeon"}}
+    )
+    found = compare(read_runs([ours, theirs]))
+    assert [own.name for own in found.objectives] == ["accuracy", "macs"]
+    text = " ".join(notes(found))
+    assert "Latency is left out" in text
+    assert "device differs: EPYC (cpu) 1 thread in ours; Xeon (cpu) 1 thread in theirs" in text
+    assert "latency must be measured alike, but device differs" in refusal(
+        [ours, theirs], "accuracy", "latency"
+    )
+    chosen = compare(read_runs([ours, theirs]), ["accuracy", "params"])
+    assert [own.name for own in chosen.objectives] == ["accuracy", "params"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"latency_batch": 4}, {"latency_backend": "onnxruntime"}], ids=str
+)
+def test_latency_that_was_timed_otherwise_is_not_compared(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    paths = [
+        made_run(tmp_path / "one", trials=2),
+        made_run(tmp_path / "two", trials=2, seed=1, **settings),
+    ]
+    found = compare(read_runs(paths))
+    assert "latency" not in [own.name for own in found.objectives]
+    assert found.grounds.differences[0].what.startswith("latency b")
+
+
+def test_another_recipe_is_compared_with_a_warning(tmp_path: Path) -> None:
+    paths = [
+        made_run(tmp_path / "short", trials=2),
+        made_run(tmp_path / "long", trials=2, seed=1, epochs=4.0),
+    ]
+    text = " ".join(notes(compare(read_runs(paths))))
+    assert "recipe differs: epochs 1 in short; epochs 4 in long. Scores are compared, but" in text
+
+
+def test_shared_objectives_are_compared_and_none_is_refused(tmp_path: Path) -> None:
+    one = made_run(tmp_path / "one", trials=3)
+    two = made_run(tmp_path / "two", trials=3, seed=1, objectives=("accuracy", "params"))
+    three = made_run(tmp_path / "three", trials=3, seed=2, objectives=("val_loss", "latency"))
+    found = compare(read_runs([one, two]))
+    assert [own.name for own in found.objectives] == ["accuracy"]
+    text = " ".join(notes(found))
+    assert "one by latency; two by params too, which is not compared" in text
+    assert "--objectives accuracy,macs" in text
+    text = refusal([one, three])
+    assert "must share a score" in text
+    assert "one: accuracy,latency; three: val_loss,latency" in text
+    assert "--objectives accuracy,macs" in text
+    assert "miou must be known in all runs" in refusal([one, two], "miou", "macs")
+    assert "--objectives: must be known, got 'speed'" in refusal([one, two], "speed")
+
+
+def test_one_objective_alone_is_compared_too(tmp_path: Path) -> None:
+    paths = [
+        made_run(tmp_path / f"run{seed}", trials=3, seed=seed, objectives=("accuracy",))
+        for seed in (1, 2)
+    ]
+    found = compare(read_runs(paths))
+    best = [own.frame["accuracy"].max() for own in found.runs]
+    assert list(found.front["accuracy"]) == [max(best)]
+    corner = 1 - found.reference["accuracy"]
+    told = [own.indicators.hypervolume for own in found.runs]
+    assert told == pytest.approx([1 - (1 - value) / corner for value in best])
+    assert [figure.key for figure in figures(document(found))] == ["progress"]
+
+
+# Repeats.
+
+
+def test_runs_are_repeats_where_nothing_but_the_seed_differs(tmp_path: Path) -> None:
+    paths = [
+        made_run(tmp_path / "a", seed=1, trials=1),
+        made_run(tmp_path / "b", seed=1, trials=2, sampler="tpe"),
+        made_run(tmp_path / "c", seed=2, trials=3),
+        made_run(tmp_path / "d", seed=2, trials=4, epochs=2.0),
+        made_run(tmp_path / "e", seed=1, trials=5, facts={"started": "another day"}),
+    ]
+    found = group(read_runs(paths))
+    assert [own.members for own in found] == [(0, 2), (1,), (3,), (4,)]
+    assert [own.letter for own in found] == ["A", "B", "C", "D"]
+    assert [own.seeds for own in found] == [(1, 2), (1,), (2,), (1,)]
+    assert [own.label for own in found] == [
+        "sampler random, epochs 1.0",
+        "sampler tpe, epochs 1.0",
+        "sampler random, epochs 2.0",
+        "sampler random, epochs 1.0, the same seeds again (2)",
+    ]
+
+
+def test_groups_with_six_common_seeds_are_tested_by_signed_ranks(compared: Comparison) -> None:
+    (pair,) = compared.pairs
+    assert (pair.first, pair.second, pair.seeds) == ("A", "B", (0, 1, 2, 3, 4, 5))
+    test = pair.tests["hypervolume"]
+    assert test.test == "wilcoxon"
+    own = {own.run.name: own.indicators.hypervolume for own in compared.runs}
+    gaps = [own[f"tpe{seed}"] - own[f"random{seed}"] for seed in range(6)]
+    assert test.mean == pytest.approx(np.mean(gaps))
+    # `random` picks the same networks and gets more from each: all six signs are equal.
+    assert (test.up, test.p, test.p_holm) == (0, pytest.approx(2 / 2**6), pytest.approx(2 / 2**6))
+
+
+def test_holm_goes_over_all_pairs(twelve: list[Path], tmp_path: Path) -> None:
+    more = [
+        made_run(tmp_path / f"long{seed}", seed=seed, gain=0.1, epochs=2.0, **MACS)
+        for seed in range(3)
+    ]
+    found = compare(read_runs([*twelve, *more]))
+    tests = [pair.tests["hypervolume"] for pair in found.pairs]
+    assert [test.test for test in tests] == ["wilcoxon", "t", "t"]
+    p = [test.p for test in tests]
+    assert all(value is not None for value in p)
+    order = np.argsort(np.array(p, dtype=float))
+    steps = np.maximum.accumulate([(3 - i) * p[place] for i, place in enumerate(order)])  # type: ignore[operator]
+    assert [tests[place].p_holm for place in order] == pytest.approx(np.minimum(steps, 1))
+
+
+# Numbers.
+
+
+def brute_hypervolume(points: list[tuple[float, float]]) -> float:
+    """Add up the slabs of the unit box that points dominate."""
+    best, total = 1.0, 0.0
+    for (x, y), after in itertools.pairwise([*sorted(points), (1.0, 0.0)]):
+        best = min(best, y)
+        total += max(0.0, min(after[0], 1.0) - x) * (1 - best)
+    return total
+
+
+def test_the_json_holds_what_the_records_say(said: dict[str, Any], twelve: list[Path]) -> None:
+    values: dict[str, list[tuple[float, float]]] = {}
+    for path in twelve:
+        events = [json.loads(line) for line in (path / "trials.jsonl").read_text().splitlines()]
+        done = [event for event in events if event["event"] == "done"]
+        values[path.name] = [(1 - event["accuracy"], float(event["macs"])) for event in done]
+    every = [point for points in values.values() for point in points]
+    corner = [1.1 * max(point[place] for point in every) for place in (0, 1)]
+    assert said["reference_point"] == {
+        "accuracy": pytest.approx(1 - corner[0]),
+        "macs": pytest.approx(corner[1]),
+    }
+    for run in said["runs"]:
+        scaled = [(x / corner[0], y / corner[1]) for x, y in values[run["name"]]]
+        assert run["hypervolume"] == pytest.approx(brute_hypervolume(scaled))
+        assert run["networks"] == len(scaled)
+        steps = [brute_hypervolume(scaled[: n + 1]) for n in range(len(scaled))]
+        assert run["progress"] == [[n + 1, pytest.approx(step)] for n, step in enumerate(steps)]
+    front = [
+        (name, point)
+        for name, points in values.items()
+        for point in points
+        if not any(
+            other[0] <= point[0] and other[1] <= point[1] and other != point for other in every
+        )
+    ]
+    told = [(row["run"], round(1 - row["accuracy"], 4), row["macs"]) for row in said["front"]]
+    assert sorted(told) == sorted((name, round(x, 4), y) for name, (x, y) in front)
+    assert said["hypervolume"] == pytest.approx(
+        brute_hypervolume([(x / corner[0], y / corner[1]) for _, (x, y) in front])
+    )
+    counted = [row["run"] for row in said["front"]]
+    assert [run["on_joint_front"] for run in said["runs"]] == [
+        counted.count(run["name"]) for run in said["runs"]
+    ]
+
+
+def test_runs_of_other_lengths_are_compared_at_the_budget_that_all_spent(tmp_path: Path) -> None:
+    long = made_run(tmp_path / "long", seed=1, trials=8)
+    short = made_run(tmp_path / "short", seed=2, trials=3)
+    found = compare(read_runs([long, short]))
+    assert found.budget == 3
+    cut = made_run(tmp_path / "cut", seed=1, trials=3)
+    first = compare(read_runs([cut, short]))
+    # The box is another one; the networks that count are the same.
+    assert found.runs[0].level.hypervolume < found.runs[0].indicators.hypervolume
+    assert len(found.runs[0].frame[found.runs[0].frame["spent"] <= 3]) == len(first.runs[0].frame)
+    assert dict(found.runs[0].progress)[3.0] == pytest.approx(found.runs[0].level.hypervolume)
+    text = " ".join(notes(found))
+    assert "did not spend the same (long 8; short 3 trainings)" in text
+    assert "short has 5 of its 8 trainings still to do" in text
+    columns = [
+        column.heading
+        for section in document(found).sections
+        for block in section.blocks
+        if isinstance(block, Table)
+        for column in block.columns
+    ]
+    assert "HV at 3" in columns
+
+
+def test_a_run_with_nothing_complete_at_the_equal_budget_stands_at_the_corner(
+    tmp_path: Path,
+) -> None:
+    late = made_run(tmp_path / "late", seed=1, changed={0: {"state": "diverged"}})
+    short = made_run(tmp_path / "short", seed=2, trials=1)
+    found = compare(read_runs([late, short]))
+    assert found.budget == 1
+    assert found.runs[0].level.hypervolume == 0
+    assert found.runs[0].level.epsilon > found.runs[1].level.epsilon
+
+
+def test_a_network_trained_again_counts_once(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", seed=1, trials=3)
+    other = made_run(tmp_path / "other", seed=2, trials=3)
+    before = compare(read_runs([run, other]))
+    trial = History(read_events(run)).trials[0]
+    with Records.open(run) as records:
+        again = {"trial": 3, "role": "confirm", "id": trial.id, "seed": 9, "repeat": 1}
+        records.append("asked", **again, architecture=trial.architecture.to_json())
+        shown = {key: value for key, value in trial.result.items() if key not in ("seq", "event")}
+        records.append("done", **{**shown, "trial": 3, "accuracy": 0.99})
+    after = compare(read_runs([run, other]))
+    assert after.runs[0].indicators == before.runs[0].indicators
+    assert after.runs[0].progress[-1][0] == 4
+
+
+def test_a_band_is_the_range_of_step_curves() -> None:
+    curves = [[(1.0, 0.2), (3.0, 0.5)], [(2.0, 0.4), (4.0, 0.6)], [(1.0, 0.1), (3.5, 0.3)]]
+    assert band(curves).tolist() == [
+        [1, 0, 0.1, 0.2],
+        [2, 0.1, 0.2, 0.4],
+        [3, 0.1, 0.4, 0.5],
+    ]
+
+
+# Pictures.
+
+
+def test_charts_are_plotly_and_hold_the_front_of_every_run(compared: Comparison) -> None:
+    drawn = {figure.key: figure for figure in figures(document(compared))}
+    assert [*drawn] == ["front", "progress", "surfaces"]
+    for figure in drawn.values():
+        assert figure.chart is not None
+        assert figure.reading.count(". ") <= 1
+        go.Figure(figure.chart)
+        json.dumps(figure.chart, allow_nan=False)
+    assert drawn["front"].chart is not None
+    traces = {trace["name"]: trace for trace in drawn["front"].chart["data"]}
+    for own in compared.runs:
+        losses = own.frame.sort_values(["macs", "accuracy"], ascending=[True, False])
+        best = losses[losses["accuracy"] > losses["accuracy"].cummax().shift(fill_value=-1)]
+        trace = traces[own.run.name]
+        assert trace["x"] == pytest.approx(list(best["macs"].astype(float)), rel=1e-5)
+        assert trace["y"] == pytest.approx(list(best["accuracy"]), rel=1e-5)
+        assert all(own.run.name in label for label in trace["text"])
+
+
+def test_every_run_has_a_colour_and_marker_of_its_own(compared: Comparison) -> None:
+    assert len({*styles(compared)}) == len(compared.runs)
+
+
+def test_a_staircase_goes_from_wall_to_wall_over_what_counts() -> None:
+    points = np.array([[3.0, 1.0], [1.0, 3.0], [2.0, 3.0]])
+    assert staircase(points, np.array([4.0, 5.0])).tolist() == [
+        [1, 5],
+        [1, 3],
+        [3, 3],
+        [3, 1],
+        [4, 1],
+    ]
+
+
+def test_three_objectives_have_no_joint_line(twelve: list[Path]) -> None:
+    found = compare(read_runs(twelve[:2]), ["accuracy", "macs", "params"])
+    names = [series.name for series in run_series(found)]
+    assert names == ["tpe0", "tpe1"]
+    assert found.groups[0].surfaces
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain", "plain"),
+        ("_hidden", " _hidden"),
+        ("$x$", r"\$x\$"),
+        ("\u5b57", r"\u5b57"),
+        ("a" * 30 + "b" * 30, "a" * 22 + "..." + "b" * 22),
+    ],
+)
+def test_names_are_drawn_as_letters(name: str, shown: str) -> None:
+    assert drawn_name(name) == shown
+
+
+# The command.
+
+
+def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
+    one = made_run(tmp_path / "<script>alert(1)<", seed=1, trials=3)
+    two = made_run(tmp_path / "_$two$|", seed=2, trials=3)
+    out = tmp_path / "out"
+    result = typed(one, two, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "<script>alert(1)<" in result.stdout
+    assert "hypervolume" in result.stdout
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    images = [
+        f"figures/{key}.{kind}"
+        for key in ("front", "progress", "surfaces")
+        for kind in ("png", "svg")
+    ]
+    assert names == sorted(["compare.html", "compare.json", "compare.md", "front.csv", *images])
+    page = (out / "compare.html").read_text("utf-8")
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert r"\<script\>alert(1)\<" in (out / "compare.md").read_text("utf-8")
+    told = json.loads((out / "compare.json").read_text("utf-8"))
+    assert [run["name"] for run in told["runs"]] == [one.name, two.name]
+    table = pd.read_csv(out / "front.csv")
+    assert list(table.columns[:2]) == ["run", "trial"]
+    assert len(table) == len(told["front"])
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert embedded is None or json.loads(embedded[1]) == told
+
+
+def test_json_goes_to_stdout_and_equals_the_file(twelve: list[Path], tmp_path: Path) -> None:
+    printed = begin(twelve[:2], wanted=(), out=tmp_path / "out", as_json=True, quiet=True)
+    assert isinstance(printed, str)
+    assert json.loads(printed) == json.loads((tmp_path / "out" / "compare.json").read_text())
+
+
+def test_wrong_words_end_with_2_and_leave_nothing(tmp_path: Path, twelve: list[Path]) -> None:
+    for words in (
+        [twelve[0]],
+        [twelve[0], twelve[0]],
+        [twelve[0], tmp_path / "gone"],
+        [twelve[0], twelve[1], "--objectives", "speed"],
+        [twelve[0], twelve[1], "--objectives", ""],
+    ):
+        result = typed(*words, "--out", tmp_path / "out")
+        assert isinstance(result.exception, ReplkError)
+        assert result.exception.exit_code == 2
+        assert not (tmp_path / "out").exists()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    result = typed(*twelve[:2], "--out", tmp_path / "taken")
+    assert "must not exist yet" in str(result.exception)
