@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme, front_figure
-from runs.front_view import marks_of, views
+from runs.front_view import LIKELY, POSSIBLE, View, marks_of, views
 from runs.guideline_notes import compliance_lines
 from runs.method_text import disturbed_text
 from runs.page.document import Block, Details, Figure, Points, Section, Text
@@ -22,9 +22,9 @@ from runs.wording import Facts, missing, plural, quantity
 
 def section(findings: Findings) -> Section:
     """Show the front as a picture and as a table."""
-    facts, frame, front = findings.facts, findings.frame, findings.front
+    facts, front = findings.facts, findings.front
 
-    seen, marks = views(frame, findings.objectives), marks_of(facts)
+    seen, marks = views(findings.frame, findings.objectives), marks_of(facts)
 
     def draw(theme: Theme, *, narrow: bool) -> Picture:
         return front_figure(seen[0], marks, theme=theme, narrow=narrow)
@@ -34,12 +34,13 @@ def section(findings: Findings) -> Section:
     blocks: list[Block] = [
         Figure(
             key="front",
-            reading=_reading(frame, front, findings.objectives),
-            alt=_alt(frame, front, findings.objectives),
+            reading=_reading(seen[0], len(findings.objectives)),
+            alt=_alt(findings),
             chart=chart,
             draw=draw,
             switches=switches,
-        )
+        ),
+        *(Text(text=line, soft=True) for line in _remarks(findings, seen)),
     ]
     if front.empty:
         blocks.append(Text(text="No training was complete, so there is no front."))
@@ -72,36 +73,63 @@ def section(findings: Findings) -> Section:
     return Section(key="front", title="The front", blocks=blocks)
 
 
-def _alt(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
-    complete = int((frame["state"] == "complete").sum())
-    axes = " over ".join(objective.label for objective in objectives[:2])
+def _alt(findings: Findings) -> str:
+    axes = " over ".join(objective.label for objective in findings.objectives[:2])
     return (
-        f"Scatter plot of {axes} for {plural(complete, 'trained network')}; "
-        f"the {len(front)} on the front are listed in the table below."
+        f"Scatter plot of {axes} for {plural(len(findings.competing), 'trained network')}; "
+        f"the {len(findings.front)} on the front are listed in the table below."
     )
 
 
-def _reading(frame: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
-    up = objectives[0]
+def _reading(view: View, objectives: int) -> str:
+    up, across = view.up, view.across
     better = f"{'Higher' if up.direction == 'max' else 'Lower'} is better ({up.label})"
-    if len(objectives) == 1:
-        return f"{better}; the coloured point is the best trial, numbered as in the table."
-    across = objectives[1]
-    side = "left" if across.direction == "min" else "right"
-    sentence = (
-        f"{better}, and further {side} is better ({across.label}): no trial beats a coloured "
-        "point in every objective; its number is that of the table."
+    if across is not None:
+        side = "left" if across.direction == "min" else "right"
+        better += f", and further {side} is better ({across.label})"
+    what = (
+        f"is the best in {up.label}"
+        if objectives == 1
+        else "is on the front, where no other beats it in every objective,"
     )
-    if across.column == "latency_ms" and front["latency_low_ms"].notna().any():
-        sentence += " Bars are 95 % intervals of the latency."
-    if disturbed := disturbed_text(frame):
-        sentence += f" {disturbed}"
-    if len(objectives) > 2:
-        sentence += (
-            f" Only the first two of the {len(objectives)} objectives are drawn, "
-            "so points of the front may lie inside the cloud."
+    said = (
+        f"a filled marker {what} with a probability of {LIKELY:.0%} or more, a hollow one of "
+        f"{POSSIBLE:.0%} or more"
+        if view.chances
+        else f"a coloured marker {what.rstrip(',')}"
+    )
+    bars = ", bars are 95 % intervals" if _bars(view) else ""
+    return f"{better}: {said}{bars}, and numbers are those of the table."
+
+
+def _bars(view: View) -> bool:
+    return bool(view.points[["x_low", "y_low"]].notna().any(axis=None))
+
+
+def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
+    """Say what one must know of the picture beyond how to read it."""
+    said, names = [], [objective.label for objective in findings.objectives]
+    if seen[0].estimated:
+        said.append(
+            "Heights are estimates, not the scores of single trainings, of which the luckiest "
+            "would make the front; the pointer shows both."
         )
-    return sentence
+    if others := [view.across.label for view in seen if view.across and not view.searched]:
+        said.append(
+            f"Over {' or '.join(others)} the picture shows the front of these two axes alone; "
+            f"the search looked for {' and '.join(names)}."
+        )
+    if len(names) > 2:
+        said.append(
+            f"Only two of the {len(names)} objectives are drawn, so points of the front may lie "
+            "inside the cloud."
+        )
+    if anchors := findings.facts.get("anchors"):
+        told = "; ".join(f"{one['id']}, {' and '.join(one['names'])}" for one in anchors)
+        said.append(f"The search began with known networks: {told}.")
+    if disturbed := disturbed_text(findings.frame):
+        said.append(disturbed)
+    return said
 
 
 def _hypervolume(facts: Facts, objectives: Sequence[Objective]) -> str:

@@ -14,7 +14,7 @@ from runs.page.findings import Findings
 from runs.page.hover import hovers
 from runs.wording import quantity
 
-FAINT = {"color": GREY, "opacity": 0.5, "size": 6}
+FAINT = {"symbol": "circle", "color": GREY, "opacity": 0.5, "size": 6}
 MARKED = {
     "published": ("stands for a published network", "diamond-open", PURPLE, 15),
     "corners": ("corner of the space", "square-open", PURPLE, 13),
@@ -28,7 +28,7 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 """How a scale is written: a logarithmic one at 1, 2 and 5 of each power of ten."""
 CHANGING = (
-    *("x", "y", "customdata", "hovertext", "text", "marker.color"),
+    *("name", "x", "y", "customdata", "hovertext", "text", "marker.color"),
     *(f"error_{axis}.{side}" for axis in ("x", "y") for side in ("array", "arrayminus")),
 )
 """What other axes change in a trace."""
@@ -148,6 +148,12 @@ def _points(
     }
 
 
+def _beyond(view: View) -> str:
+    """Count the networks outside of the picture, where a double click shows them."""
+    outside, best = view.outside(), view.up.direction == "max"
+    return f" ({outside} more {'below' if best else 'above'}: double click)" if outside else ""
+
+
 def _hover(view: View, chance: float, told: str) -> str:
     if view.searched or pd.isna(chance):
         return told
@@ -172,7 +178,8 @@ def _bars(points: pd.DataFrame) -> dict[str, Any]:
 
 def _marker(view: View, points: pd.DataFrame, symbol: str) -> dict[str, Any]:
     colours = [view.colours[kernel] for kernel in points["kernel"]]
-    return {"symbol": symbol, "size": 11, "color": colours, "line": {"width": 2}}
+    width = 2 if symbol.endswith("open") else 0
+    return {"symbol": symbol, "size": 11, "color": colours, "line": {"width": width}}
 
 
 def _mark(view: View, marks: Marks, kind: str, told: Mapping[int, str]) -> dict[str, Any]:
