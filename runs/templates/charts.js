@@ -24,16 +24,17 @@ function template() {
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: soft, tickcolor: soft, automargin: true };
   const bar = { outlinecolor: line, tickcolor: soft };
   const clear = "rgba(0,0,0,0)";
+  const font = { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 };
   return {
     layout: {
       paper_bgcolor: clear, plot_bgcolor: clear,
       colorway: ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"],
-      font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
+      font,
       xaxis: axis, yaxis: axis, coloraxis: { colorbar: bar },
-      hoverlabel: { bgcolor: ground, bordercolor: soft, align: "left", font: { color: ink }, namelength: -1 },
+      hoverlabel: { bgcolor: ground, bordercolor: soft, align: "left", font, namelength: -1 },
       legend: { bgcolor: clear },
       modebar: { bgcolor: clear, color: soft, activecolor: mark },
-      annotationdefaults: { font: { color: ink }, arrowcolor: soft },
+      annotationdefaults: { font, arrowcolor: soft },
       shapedefaults: { line: { color: soft } },
     },
   };
@@ -72,11 +73,13 @@ function draw(holder) {
   const told = JSON.parse(figure.querySelector(".chart-data").textContent);
   const name = figure.id.replace("figure-", "");
   drawn.set(holder, told);
-  Plotly.newPlot(holder, told.chart.data, { ...told.chart.layout, ...dress(told.chart) }, {
+  const { data, layout } = structuredClone(told.chart);  // plotly writes into what it is given
+  Plotly.newPlot(holder, data, { ...layout, ...dress(told.chart) }, {
     responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", showTips: false,
     modeBarButtonsToRemove: ["select2d", "lasso2d"],
     toImageButtonOptions: { format: "svg", filename: name },
   }).catch((problem) => { figure.classList.add("broken"); console.error(name, problem); });
+  describe(holder);
   holder.on("plotly_click", ({ points }) => showCard(networkOf(points), holder));
   holder.on("plotly_hover", ({ points }) => holder.classList.toggle("opens", networkOf(points) !== null));
   holder.on("plotly_unhover", () => holder.classList.remove("opens"));
@@ -84,6 +87,16 @@ function draw(holder) {
     set.addEventListener("change", () => turn(figure, holder, told, set));
   }
   walkable(holder);
+}
+
+// The drawing is the picture that the text describes; the buttons beside it are not part of it.
+function describe(holder) {
+  const [first, ...others] = holder.querySelectorAll(".main-svg");
+  first.setAttribute("role", "img");
+  first.setAttribute("aria-label", holder.getAttribute("aria-label"));
+  for (const other of others) other.setAttribute("aria-hidden", "true");
+  holder.removeAttribute("role");
+  holder.removeAttribute("aria-label");
 }
 
 function turn(figure, holder, told, set) {
@@ -122,9 +135,13 @@ function walkable(holder) {
     place = (Math.max(place, step > 0 ? -1 : 0) + step + all.length) % all.length;
     const { curveNumber, pointNumber } = all[place];
     Plotly.Fx.hover(holder, [{ curveNumber, pointNumber }]);
+  });
+  // Labels are drawn a moment later.
+  new MutationObserver(() => {
+    if (document.activeElement !== button) return;
     const lines = holder.querySelectorAll(".hoverlayer .line, .hoverlayer text:not(:has(.line))");
     said.textContent = Array.from(lines, (line) => line.textContent).filter(Boolean).join("; ");
-  });
+  }).observe(holder.querySelector(".hoverlayer"), { childList: true, subtree: true });
   button.addEventListener("click", () => { if (place >= 0) showCard(networkOf([points()[place]]), button); });
   button.addEventListener("blur", () => { Plotly.Fx.unhover(holder); said.textContent = ""; });
 }
