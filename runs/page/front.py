@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
 from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme, front_figure
