@@ -179,14 +179,15 @@ def _stage(number: int, blocks: nn.Module, stage: Stage, size: tuple[int, int]) 
     kernels = (written(block.get_submodule(MIX)) for block in blocks)
     mixes = dict(zip(letters, kernels, strict=True))
     count = "1 block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+    mixed = len(set(mixes.values())) > 1
+    sides = f": L with a {stage.kernel} x {stage.kernel} kernel, S with 3 x 3" if mixed else ""
     lines = [
         f"def stage_{number}() -> nn.Sequential:",
-        f'    """Make {count} on maps {_shape(stage.width, size)}."""',
+        f'    """Make {count} on maps {_shape(stage.width, size)}{sides}."""',
     ]
     indent = INDENT
     if len(blocks) > 1:
-        equal = len(set(mixes.values())) == 1
-        loop = f"_ in range({len(blocks)})" if equal else f"letter in {_repeated(letters)}"
+        loop = f"letter in {_repeated(letters)}" if mixed else f"_ in range({len(blocks)})"
         lines += ["    blocks = []", f"    for {loop}:"]
         indent = 2 * INDENT
     lines += _mix(mixes, indent)

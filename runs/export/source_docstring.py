@@ -31,11 +31,13 @@ def module_docstring(architecture: Architecture, num_classes: int, title: str) -
     """Write the docstring: the title, what the network is, its stages in a table, and its use."""
     height, width = architecture.size
     colours = architecture.channels
-    task = "names the class of every pixel" if architecture.task == "segmentation" else "classifies"
+    task = (
+        "names the class of every pixel of" if architecture.task == "segmentation" else "classifies"
+    )
     what = (
-        f"Network {architecture.id} has {FAMILIES[architecture.block]} blocks and {task}: "
-        f"images of {height} x {width} pixels in {_counted(colours, 'channel', 'channels')}, "
-        f"{_counted(num_classes, 'class', 'classes')}."
+        f"A network of {FAMILIES[architecture.block]} blocks with the id {architecture.id}. "
+        f"It {task} images of {height} x {width} pixels in "
+        f"{_counted(colours, 'channel', 'channels')}: {_counted(num_classes, 'class', 'classes')}."
     )
     parts = [
         _plain(title),
