@@ -21,12 +21,13 @@ from runs.confirmation import champion
 from runs.evidence_facts import guideline_facts
 from runs.history import SPENDING, History, plain_number
 from runs.measures import model_of
-from runs.page.document import Document
-from runs.page.findings import Findings
+from runs.page.document import Document, drawings
+from runs.page.findings import Findings, carded
 from runs.page.html import html
 from runs.page.markdown import markdown
 from runs.page.pictures import pictures
 from runs.page.sections import report
+from runs.page.seen import NAME, as_json, fields_of_front
 from runs.plan import Plan
 from runs.prediction import prediction_check
 from runs.ranking import front, hypervolume, kernels_text, objectives_named, reference_point
@@ -66,12 +67,17 @@ def gather(
     """
     objectives = objectives_named(plan.settings.objectives)
     frame = ranked(plan, history, chances=True)
+    best, facts = front(frame, objectives), run_facts(directory, plan, history)
+    networks = carded(best, facts["recommended"])
+    seen, unseen = fields_of_front(directory, plan, history, networks)
     return Findings(
-        facts=run_facts(directory, plan, history) | {"missing": list(missing)},
+        facts=facts | {"missing": list(missing)},
         frame=frame,
-        front=front(frame, objectives),
+        front=best,
         objectives=objectives,
         curves=learning_curves(history),
+        seen=seen,
+        unseen=unseen,
         predicates=predicates,
     )
 
@@ -109,7 +115,11 @@ def write_results(
     paths.append(folder / "trials.schema.json")
     write_atomic(paths[-1], json.dumps(table_schema(), indent=2) + "\n")
     paths += _write_architectures(folder / "architectures", findings.front, history)
-    return Results(findings=findings, paths=paths + write_report(folder, report(findings)))
+    paths += write_report(folder, report(findings))
+    if findings.seen:
+        paths.append(folder / "figures" / NAME)
+        write_atomic(paths[-1], as_json(findings.seen))
+    return Results(findings=findings, paths=paths)
 
 
 def write_report(directory: Path, document: Document) -> list[Path]:
@@ -126,6 +136,11 @@ def write_report(directory: Path, document: Document) -> list[Path]:
         paths += [folder / f"{key}.png", folder / f"{key}.svg"]
         write_atomic(paths[-2], picture.png)
         write_atomic(paths[-1], picture.svg)
+    for drawing in drawings(document):
+        paths.append(folder / f"{drawing.key}.svg")
+        with _writing(paths[-1]):
+            paths[-1].parent.mkdir(exist_ok=True)
+        write_atomic(paths[-1], drawing.svg)
     for name, text in (("report.html", html(document, drawn)), ("report.md", markdown(document))):
         paths.append(directory / name)
         write_atomic(paths[-1], text)

@@ -31,7 +31,7 @@ ONLY_IN = {
         "runs/compare/pictures.py",
         *(
             f"runs/page/{name}.py"
-            for name in ("document", "front", "guidelines", "pictures", "ranking")
+            for name in ("document", "front", "guidelines", "pictures", "ranking", "sketches")
         ),
         "runs/space_figures.py",
         *(f"runs/page/{name}.py" for name in ("importance", "parallel", "subspaces")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -209,16 +209,24 @@ class Document:
 
 def figures(document: Document) -> list[Figure]:
     """Give all figures of a document, in their order."""
-    return [block for section in document.sections for block in _figures(section.blocks)]
+    return [block for block in _all_blocks(document) if isinstance(block, Figure)]
 
 
-def _figures(blocks: Sequence[Block]) -> list[Figure]:
-    found: list[Figure] = []
+def drawings(document: Document) -> list[Drawing]:
+    """Give all drawings of a document that have a file of their own, in their order."""
+    return [block for block in _all_blocks(document) if isinstance(block, Drawing) and block.key]
+
+
+def _all_blocks(document: Document) -> Iterator[Block]:
+    for section in document.sections:
+        yield from _inside(section.blocks)
+
+
+def _inside(blocks: Sequence[Block]) -> Iterator[Block]:
     for block in blocks:
-        if isinstance(block, Figure):
-            found.append(block)
-        elif isinstance(block, Details):
-            found += _figures(block.blocks)
+        yield block
+        if isinstance(block, Details):
+            yield from _inside(block.blocks)
         elif isinstance(block, Cards):
-            found += [figure for card in block.cards for figure in _figures(card.blocks)]
-    return found
+            for card in block.cards:
+                yield from _inside(card.blocks)

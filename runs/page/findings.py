@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from runs.ranking import Objective
 from runs.wording import Facts
 
+MOST_CARDS = 30
+"""Networks that have a card; a front of many objectives may hold hundreds."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
@@ -72,7 +75,27 @@ class Findings:
         return "miou" if self.frame["miou"].notna().any() else "accuracy"
 
     @property
+    def carded(self) -> list[str]:
+        """Ids of the networks that have a card, in their order; see `carded`."""
+        return carded(self.front, self.facts.get("recommended"))
+
+    @property
     def origins(self) -> dict[str, list[str]]:
         """Ids of networks that stand for published ones, with the names of these."""
         start: dict[str, Any] = self.facts.get("warm_start") or {}
         return {told["id"]: list(told["names"]) for told in start.get("networks", ())}
+
+
+def carded(front: pd.DataFrame, recommended: str | None) -> list[str]:
+    """Give the ids of the networks that have a card: at most `MOST_CARDS`.
+
+    Args:
+        front: as `ranking.front` gives it.
+        recommended: id of the network that stands first, on the front or not; None for none.
+
+    Returns:
+        The recommended one, then those most likely to be on the front.
+    """
+    order = front.sort_values(["p_front", "rank"], ascending=[False, True], na_position="last")
+    first = [] if recommended is None else [recommended]
+    return list(dict.fromkeys([*first, *map(str, order["id"])]))[:MOST_CARDS]

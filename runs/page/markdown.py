@@ -75,10 +75,15 @@ def _figure(block: Figure, folder: str) -> str:
     return f"![{escape(block.alt)}]({folder}/{block.key}.png)\n\n{reading}"
 
 
+def _drawing(block: Drawing, folder: str) -> str:
+    words = escape(block.alt)
+    return f"![drawing]({folder}/{block.key}.svg)\n\n{words}" if block.key else words
+
+
 def _card(card: Card, folder: str) -> str:
-    badge = f" ({escape(card.badge)})" if card.badge else ""
-    title = f"### {escape(card.title)}{badge}"
-    return "\n\n".join([title, *_blocks(card.blocks, folder)])
+    """Fold a card away: a pull request has no room for thirty of them."""
+    badge = f" ({card.badge})" if card.badge else ""
+    return _details(Details(summary=f"{card.title}{badge}", blocks=card.blocks), folder)
 
 
 def _details(block: Details, folder: str) -> str:
@@ -104,7 +109,7 @@ WRITERS: dict[str, Callable[[Any, str], str]] = {
     Table.kind: _table,
     Figure.kind: _figure,
     Details.kind: _details,
-    Drawing.kind: lambda block, _: escape(block.alt),
+    Drawing.kind: _drawing,
     Cards.kind: lambda block, folder: "\n\n".join(_card(card, folder) for card in block.cards),
 }
 """How each kind of block is written."""

@@ -114,7 +114,7 @@ def network_table(
     run, facts = findings.frame, findings.facts
     shown = [column for column in columns if _tells(run, column[0])]
     dense = DENSE_HEADINGS if is_dense(facts) else {}
-    cards = set(findings.front["id"])
+    cards = set(findings.carded)
     rows = [
         Row(
             cells=[

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from runs.page import (
     answer,
+    cards,
     casualties,
     front,
     guidelines,
+    progress,
     ranking,
     repeat,
     trust,
@@ -19,7 +21,9 @@ from runs.page.findings import Findings
 
 SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     front.section,
+    cards.section,
     ranking.section,
+    progress.section,
     trust.section,
     guidelines.section,
     ranking.rungs,
