@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -14,15 +15,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from runs.cli import cli
-from runs.compare.command import begin
+from runs.compare.command import table
 from runs.compare.facts import facts, notes
 from runs.compare.groups import group
 from runs.compare.measures import Comparison, band, compare
 from runs.compare.page import document
 from runs.compare.pictures import drawn_name
-from runs.compare.reading import read_runs
+from runs.compare.reading import Run, read_runs
 from runs.compare.series import run_series, staircase, styles
 from runs.history import History
 from runs.page.document import Table, figures
@@ -45,8 +47,13 @@ def twelve(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def compared(twelve: list[Path]) -> Comparison:
-    return compare(read_runs(twelve))
+def loaded(twelve: list[Path]) -> list[Run]:
+    return read_runs(twelve)
+
+
+@pytest.fixture(scope="module")
+def compared(loaded: list[Run]) -> Comparison:
+    return compare(loaded)
 
 
 @pytest.fixture(scope="module")
@@ -249,12 +256,12 @@ def test_groups_with_six_common_seeds_are_tested_by_signed_ranks(compared: Compa
     assert (test.up, test.p, test.p_holm) == (0, pytest.approx(2 / 2**6), pytest.approx(2 / 2**6))
 
 
-def test_holm_goes_over_all_pairs(twelve: list[Path], tmp_path: Path) -> None:
+def test_holm_goes_over_all_pairs(loaded: list[Run], tmp_path: Path) -> None:
     more = [
         made_run(tmp_path / f"long{seed}", seed=seed, gain=0.1, epochs=2.0, **MACS)
         for seed in range(3)
     ]
-    found = compare(read_runs([*twelve, *more]))
+    found = compare([*loaded, *read_runs(more)])
     tests = [pair.tests["hypervolume"] for pair in found.pairs]
     assert [test.test for test in tests] == ["wilcoxon", "t", "t"]
     p = [test.p for test in tests]
@@ -409,8 +416,8 @@ def test_a_staircase_goes_from_wall_to_wall_over_what_counts() -> None:
     ]
 
 
-def test_three_objectives_have_no_joint_line(twelve: list[Path]) -> None:
-    found = compare(read_runs(twelve[:2]), ["accuracy", "macs", "params"])
+def test_three_objectives_have_no_joint_line(loaded: list[Run]) -> None:
+    found = compare(loaded[:2], ["accuracy", "macs", "params"])
     names = [series.name for series in run_series(found)]
     assert names == ["tpe0", "tpe1"]
     assert found.groups[0].surfaces
@@ -437,10 +444,8 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     one = made_run(tmp_path / "<script>alert(1)<", seed=1, trials=3)
     two = made_run(tmp_path / "_$two$|", seed=2, trials=3)
     out = tmp_path / "out"
-    result = typed(one, two, "--out", out)
+    result = typed(one, two, "--out", out, "--json")
     assert result.exit_code == 0, result.output
-    assert "<script>alert(1)<" in result.stdout
-    assert "hypervolume" in result.stdout
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     images = [
         f"figures/{key}.{kind}"
@@ -453,18 +458,23 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert r"\<script\>alert(1)\<" in (out / "compare.md").read_text("utf-8")
     told = json.loads((out / "compare.json").read_text("utf-8"))
+    assert json.loads(result.stdout) == told
     assert [run["name"] for run in told["runs"]] == [one.name, two.name]
-    table = pd.read_csv(out / "front.csv")
-    assert list(table.columns[:2]) == ["run", "trial"]
-    assert len(table) == len(told["front"])
+    front = pd.read_csv(out / "front.csv")
+    assert list(front.columns[:2]) == ["run", "trial"]
+    assert len(front) == len(told["front"])
     embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
-    assert embedded is None or json.loads(embedded[1]) == told
+    assert embedded is not None
+    assert json.loads(embedded[1]) == told
 
 
-def test_json_goes_to_stdout_and_equals_the_file(twelve: list[Path], tmp_path: Path) -> None:
-    printed = begin(twelve[:2], wanted=(), out=tmp_path / "out", as_json=True, quiet=True)
-    assert isinstance(printed, str)
-    assert json.loads(printed) == json.loads((tmp_path / "out" / "compare.json").read_text())
+def test_the_table_has_a_row_a_run_and_the_answer_below(compared: Comparison) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table(compared))
+    text = console.export_text()
+    for own in compared.runs:
+        assert re.search(rf"{own.run.name} +[AB] .*{own.indicators.hypervolume:.4f}", text)
+    assert "By hypervolume these differ at the 5 % level (1 pair, Holm's correction): B abo" in text
 
 
 def test_wrong_words_end_with_2_and_leave_nothing(tmp_path: Path, twelve: list[Path]) -> None:

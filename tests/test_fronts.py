@@ -45,7 +45,7 @@ def dominated_cells(points: Floats) -> int:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(POINTS)
 def test_hypervolume_is_the_share_of_dominated_cells(points: list[tuple[int, int]]) -> None:
     found = array(points)
@@ -66,7 +66,7 @@ def test_hypervolume_of_nothing_and_of_an_empty_box_is_0() -> None:
     assert hypervolume(np.array([[0.25]]), np.ones(1)) == 0.75
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(POINTS, POINTS)
 def test_igd_plus_and_epsilon_are_as_their_definitions(
     points: list[tuple[int, int]], others: list[tuple[int, int]]
@@ -81,7 +81,7 @@ def test_igd_plus_and_epsilon_are_as_their_definitions(
     assert additive_epsilon(found, reference) == pytest.approx(max(steps))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(POINTS, POINTS)
 def test_the_front_of_all_runs_is_at_distance_0_of_itself_and_the_best(
     points: list[tuple[int, int]], others: list[tuple[int, int]]
@@ -97,7 +97,7 @@ def test_the_front_of_all_runs_is_at_distance_0_of_itself_and_the_best(
         assert hypervolume(own, CORNER) <= hypervolume(both, CORNER)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(POINTS)
 def test_a_point_is_on_the_front_where_none_beats_it(points: list[tuple[int, int]]) -> None:
     found = array(points)
@@ -157,7 +157,7 @@ def test_the_mean_front_reaches_the_mean_hypervolume_and_equals_do_not_scatter()
     assert scattered.deviation == pytest.approx(np.mean(off))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 def test_the_signed_rank_test_counts_all_signs(gaps: list[int]) -> None:
     found = np.array([gap for gap in gaps if gap], dtype=float)
