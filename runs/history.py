@@ -117,6 +117,10 @@ class History:
         """Trials that are trained once more, by number: why, and with which micro-batch."""
         self.longer: dict[tuple[int, float], Event] = {}
         """Longer trainings by trial and factor of the length; they eat no budget and rank none."""
+        self._before = 0.0
+        """Seconds of the sessions before this one, each up to its last event."""
+        self._at_s = 0.0
+        """The last event of this session."""
         self._pending: dict[int, Trial] = {}
         self._counts: Counter[str] = Counter()
         for event in events:
@@ -125,6 +129,9 @@ class History:
     def apply(self, event: Event) -> None:
         """Take in one event; events of later versions that mean nothing here are passed over."""
         kind = event["event"]
+        if kind == "session":
+            self._before, self._at_s = self._before + self._at_s, 0.0
+        self._at_s = max(self._at_s, float(event.get("at_s", 0.0)))
         if kind in ("started", "done") and event["trial"] not in self.trials:
             # Damage took the line that asked for it: it is no trial, but its number is taken.
             self.next_number = max(self.next_number, event["trial"] + 1)
@@ -162,6 +169,9 @@ class History:
             trial.state = event["state"]
             self._count(trial, 1)
             trial.result.update(event)
+            if "at_s" in event:
+                # Every session counts from its own beginning; a run is all of them.
+                trial.result["at_s"] = round(self._before + event["at_s"], 2)
             trial.measured_ms = event.get("latency_ms", math.nan)
         elif kind == "refused":
             self._refuse(event)

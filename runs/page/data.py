@@ -7,6 +7,8 @@ from typing import Any
 
 from runs.page.charts import plain
 from runs.page.findings import Findings
+from runs.page.progress import progress_of
+from runs.progress import progress_data
 
 FORMAT = 1
 """Version of the keys; readers refuse a higher one."""
@@ -18,7 +20,9 @@ def report_data(findings: Findings) -> dict[str, Any]:
     Returns:
         `format`; `facts`; `objectives` (name, column, direction, unit, label, ideal); `trials`, an
         object a finished trial with the columns of trials.csv, in the order of the ranking;
-        `front`, the numbers of the trials on it, along it; `curves` by trial.
+        `front`, the numbers of the trials on it, along it; `curves` by trial; `progress`, in the
+        order in which trials finished: `trial`, `hypervolume`, `at_s`, and where parts of the run
+        began (null where there is nothing to count from).
     """
     frame = findings.frame.astype(object).where(findings.frame.notna(), None)
     found: dict[str, Any] = plain(
@@ -28,6 +32,7 @@ def report_data(findings: Findings) -> dict[str, Any]:
             "objectives": [asdict(objective) for objective in findings.objectives],
             "trials": frame.to_dict("records"),
             "front": findings.front["trial"].tolist(),
+            "progress": progress_data(progress_of(findings)),
             "curves": {number: list(curve) for number, curve in findings.curves.items()},
         }
     )
