@@ -185,7 +185,8 @@ def test_mistakes_of_the_command_line_end_with_2(run: Path, tmp_path: Path, say:
         (run, "best", "--to", tmp_path / "a", "--train-epochs", "inf"): "--train-epochs: must be",
         (run, "best", "--to", tmp_path / "a", "--device", "tpu"): "--device: must be auto",
         (run, "best", "--to", tmp_path / "a", "--optuna", "journal"): "--optuna: must stand",
-        (tmp_path, "best", "--to", tmp_path / "a"): "must hold trials.jsonl",
+        (tmp_path / "no", "best", "--to", tmp_path / "a"): "must be the directory of a run",
+        (run, "best", "--to", run / "run.yaml" / "a"): "--to: the package must be written to",
     }
     for words, expected in cases.items():
         code, out, err = say("export", *words)
@@ -200,6 +201,17 @@ def test_without_weights_it_says_what_to_do(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"must have weights in .*; add --train-epochs N, which"):
         export_network(run, "best", tmp_path / "a", quiet=True)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_damaged_record_is_exported_as_far_as_it_is_sound(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = run / "trials.jsonl"
+    record.write_bytes(record.read_bytes()[:-7])
+    (run / "run.yaml").unlink()
+    found = export_network(run, "best", tmp_path / "a", quiet=True)
+    assert found.onnx_difference < 1e-5
+    assert "torn end" in caplog.text
 
 
 def test_damaged_weights_are_told(run: Path, tmp_path: Path) -> None:

@@ -32,9 +32,8 @@ class Weights:
     path: Path
     epochs: float
     """Passes over the training split, those of the search's own training included."""
-    accuracy: float | None
-    """On the validation split, as the run recorded it."""
     trial: int
+    """Number of the search's own training."""
     final: bool
     """Whether the network was trained on at the end of the search."""
 
@@ -63,14 +62,16 @@ def choose(run: Path, plan: Plan, history: History, word: str) -> Chosen:
     Raises:
         RunError: no network, or more than one, is called so.
     """
+    word = word.strip().lower()
     network_id = _best(run, plan, history) if word == BEST else _named(run, history, word)
     trials = sorted(history.networks[network_id], key=lambda trial: (trial.repeat, trial.number))
     complete = [trial for trial in trials if trial.state == "complete"]
+    first = (complete or trials)[0]
     return Chosen(
         id=network_id,
-        architecture=trials[0].architecture,
-        trial=(complete or trials)[0],
-        weights=_final(run, plan, history, network_id) or _of_trial(run, plan, complete),
+        architecture=first.architecture,
+        trial=first,
+        weights=_final(run, plan, history, first) or _of_trial(run, plan, complete),
     )
 
 
@@ -134,19 +135,18 @@ def _named(run: Path, history: History, word: str) -> str:
     )
 
 
-def _final(run: Path, plan: Plan, history: History, network_id: str) -> Weights | None:
+def _final(run: Path, plan: Plan, history: History, first: Trial) -> Weights | None:
     """Give the weights of the final training, where it was of this network and ended well."""
     event = history.final.get("finaltrained")
-    if event is None or event["id"] != network_id or event["state"] != "complete":
+    if event is None or event["id"] != first.id or event.get("state") != "complete":
         return None
-    path = run / "weights" / event["weights"]
-    if not path.is_file():
+    path = run / "weights" / f"final-{first.id}.safetensors"
+    if not path.is_file() or "epochs" not in event:
         return None
     return Weights(
         path=path,
         epochs=plan.recipe.epochs + event["epochs"],
-        accuracy=event["accuracy"],
-        trial=event["trial"],
+        trial=first.number,
         final=True,
     )
 
@@ -159,7 +159,6 @@ def _of_trial(run: Path, plan: Plan, complete: list[Trial]) -> Weights | None:
             return Weights(
                 path=path,
                 epochs=plan.recipe.epochs,
-                accuracy=trial.result.get("accuracy"),
                 trial=trial.number,
                 final=False,
             )

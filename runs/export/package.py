@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import sys
@@ -30,12 +31,13 @@ from runs.export.progress import TrainingBar
 from runs.export.readme import Told, lines, readme
 from runs.export.source import model_source
 from runs.export.training_on import trained_on
-from runs.history import History
 from runs.latencies import first_device
-from runs.plan import Plan, recorded_plan, resolved_device
-from runs.records import header_of, read_events
+from runs.plan import Plan, resolved_device
+from runs.salvage import salvaged
 from search_space.errors import RunError, WorkFailed
 from search_space.yaml_io import dump_architecture
+
+logger = logging.getLogger(__name__)
 
 MOST = 1e-4
 """Greatest difference between two forms, over the greatest logit; check.py has the same."""
@@ -89,9 +91,11 @@ def export_network(
             f"--to: must be a folder that is not there yet, got {to}; "
             "give another name, or remove that one"
         )
-    events = read_events(run)
-    plan, history = recorded_plan(run, header_of(events)), History(events)
-    chosen = choose(run, plan, history, network_id)
+    found = salvaged(run)
+    for sentence in found.missing:
+        logger.warning("%s: %s", run, sentence)
+    plan = found.plan
+    chosen = choose(run, plan, found.history, network_id)
     if chosen.weights is None and train_epochs is None:
         raise RunError(
             f"{chosen.id}: must have weights in {run / 'weights'}, got none (the run was made "
@@ -100,6 +104,9 @@ def export_network(
         )
     where = first_device(resolved_device(device))
     data = plan.data.load()
+    # A training of hours must not end at a folder that cannot be written.
+    with _drafted(to):
+        pass
     with TrainingBar(quiet=quiet) as bar:
         recipe: FullRecipe | None = None
         if train_epochs is None:
@@ -240,28 +247,39 @@ def _example(network: nn.Module, data: ImageData) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _appearing(to: Path) -> Iterator[Path]:
-    """Give a folder beside `to` that takes its name at the end of the block, or goes.
+def _drafted(to: Path) -> Iterator[Path]:
+    """Give a folder beside `to` for the time of a block.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be made, or something in the block cannot be written.
     """
     draft = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         yield draft
+    except OSError as error:
+        raise RunError(
+            f"--to: the package must be written to {to}, {error.strerror or error}; "
+            "make room there, or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _appearing(to: Path) -> Iterator[Path]:
+    """Give a folder that takes the name `to` at the end of the block, or goes.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with _drafted(to) as draft:
+        yield draft
         for path in draft.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         draft.rename(to)
-    except OSError as error:
-        raise RunError(
-            f"{to}: the package must be written there, {error.strerror or error}; "
-            "make room, or choose another folder with --to"
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _text(name: str) -> str:
