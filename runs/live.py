@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from runs.history import Trial
 from runs.plan import Plan
@@ -17,7 +18,6 @@ from runs.ranking import (
     kernels_text,
     objectives_named,
     reference_point,
-    trials_frame,
 )
 
 SCALARS = (
@@ -89,7 +89,7 @@ class Progress:
             self._best = _better(self.objectives[0], self._best, row[names[0]])
         if not self._rows:
             return {}
-        frame = trials_frame(self._rows)
+        frame = pd.DataFrame(self._rows)
         reference = reference_point(frame, self.objectives)
         found = {"hypervolume": hypervolume(frame, self.objectives, reference)}
         if self._best is not None:
