@@ -273,24 +273,23 @@ def _cost_table(row: Mapping[str, Any], architecture: Architecture, facts: Facts
     headings = [("part", False), ("map", False), ("k params", True), ("MMACs", True)]
     headings += [("of all MACs", True), ("of the predicted latency", True)][: 1 + bool(times)]
     rows = []
-    for name, part in [*parts.items(), ("whole", None)]:
-        own_macs, own_params = (
-            (macs, params) if part is None else (part.macs_inference, part.params_inference)
-        )
+    for name, part in parts.items():
+        own = (part.params_inference / 1e3, part.macs_inference / 1e6, part.macs_inference / macs)
         cells = [
             Cell(text=name),
             Cell(text=maps.get(name, "")),
-            Cell(text=fixed(own_params / 1e3, 1), value=own_params),
-            Cell(text=fixed(own_macs / 1e6, 2), value=own_macs),
-            Cell(text=share(own_macs / macs), value=own_macs / macs),
+            Cell(text=fixed(own[0], 1), value=own[0]),
+            Cell(text=fixed(own[1], 2), value=own[1]),
+            Cell(text=share(own[2]), value=own[2]),
         ]
         if times:
-            own_ms = whole_ms if part is None else times.get(name, 0.0)
-            cells.append(Cell(text=share(own_ms / whole_ms), value=own_ms / whole_ms))
+            own_time = times.get(name, 0.0) / whole_ms
+            cells.append(Cell(text=share(own_time), value=own_time))
         rows.append(Row(cells=cells))
     return Table(
         key=f"cost-{row['id']}",
-        caption="Cost part by part, of the merged network and one image.",
+        caption=f"Cost part by part, of the merged network and one image: {fixed(params / 1e3, 1)} k "
+        f"parameters and {fixed(macs / 1e6, 2)} MMACs in all.",
         columns=[Column(heading=heading, number=number) for heading, number in headings],
         rows=rows,
     )

@@ -213,7 +213,7 @@ def _block(stage: Stage, kernel: int, block: str, wide: float) -> _Part:
     tile = moved(_tile(stage, kernel, block), (wide - side) / 2, (tall - side) / 2)
     label = f"{kernel}x{kernel}"
     parts = [tile, text(label, wide + 5, tall / 2 + 4)]
-    x = wide + 5 + text_width("31x31")
+    x = wide + 5 + max(text_width(f"{one}x{one}") for one in stage.kernels) + 3
     words = f"block: depthwise {kernel_words(stage, kernel, block)}"
     if stage.structure in SIGNS:
         parts.append(moved(_sign(stage.structure), x + 12, tall / 2))

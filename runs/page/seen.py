@@ -37,7 +37,7 @@ NAME = "fields.json"
 """In the folder of the figures."""
 FORMAT = 1
 
-IMAGES, FEWEST = 16, 2
+IMAGES, FEWEST = 64, 2
 """Images in an average: as a rule, and for networks that are large."""
 MACS = 3e10
 """Multiply-adds of all forward passes for one report: some ten seconds of one core."""
