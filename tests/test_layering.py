@@ -28,10 +28,10 @@ ONLY_IN = {
     "matplotlib": {
         *("runs/figures.py", "runs/audit_figure.py", "runs/field_figure.py"),
         *("runs/guideline_figure.py", "runs/roofline_figure.py", "runs/rung_figure.py"),
-        "runs/compare/pictures.py",
+        *("runs/compare/pictures.py", "runs/page/sketches.py", "runs/progress_figure.py"),
         *(
             f"runs/page/{name}.py"
-            for name in ("document", "front", "guidelines", "pictures", "ranking", "sketches")
+            for name in ("document", "front", "guidelines", "pictures", "progress", "ranking")
         ),
         "runs/space_figures.py",
         *(f"runs/page/{name}.py" for name in ("importance", "parallel", "subspaces")),
