@@ -16,6 +16,9 @@ from scipy import stats
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
+LEAST_RESAMPLES = 200
+ALL_RESAMPLES_TO = 500
+"""Networks up to which every resample is drawn; beyond, each costs their number squared."""
 LIMITS = (0.025, 0.975)
 
 
@@ -40,7 +43,7 @@ def agreement(
         x: (N,) one score of each network; where it is not finite the network is left out.
         y: (N,) the other.
         rng: draws the resampled sets of networks.
-        resamples: how many.
+        resamples: how many; of more than 500 networks fewer, down to 200.
     """
     first, second = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     known = np.isfinite(first) & np.isfinite(second)
@@ -51,7 +54,9 @@ def agreement(
     if abs(value) > 1 - 1e-9 or len(first) < 5:
         low, high = _fieller(value, len(first))
     else:
-        low, high = np.nanquantile(_resampled(first, second, rng, resamples), LIMITS)
+        affordable = int(resamples * min(1.0, (ALL_RESAMPLES_TO / len(first)) ** 2))
+        times = min(resamples, max(LEAST_RESAMPLES, affordable))
+        low, high = np.nanquantile(_resampled(first, second, rng, times), LIMITS)
     # Where nearly all tie, or all agree, the measured value could lie outside.
     return Tau(value, min(float(low), value), max(float(high), value))
 

@@ -216,3 +216,14 @@ def test_the_same_generator_gives_the_same_intervals() -> None:
         for rng in (np.random.default_rng(24), np.random.default_rng(24))
     ]
     assert runs[0] == runs[1]
+
+
+def test_thousands_of_networks_are_resampled_less_often_and_nearly_as_well() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal(1200)
+    y = x + rng.standard_normal(1200)
+    few = agreement(x, y, np.random.default_rng(0))
+    fewest = agreement(x, y, np.random.default_rng(0), resamples=100)
+    assert few.value == fewest.value
+    assert few.low == pytest.approx(few.value - 0.03, abs=0.012)
+    assert few.high == pytest.approx(few.value + 0.03, abs=0.012)
