@@ -67,37 +67,45 @@ class Progress:
         self.objectives = objectives_named(plan.settings.objectives)
         self._best: float | None = None
         self._rows: list[dict[str, Any]] = []
-        self._after: dict[int, tuple[int, dict[str, float]]] = {}
+        self._moments: dict[int, tuple[int, float | None, list[dict[str, Any]]]] = {}
 
-    def after(self, trial: Trial) -> tuple[int, dict[str, float]]:
-        """Give the finished trials up to one, counted, and the run's values then.
+    def step(self, trial: Trial) -> int:
+        """Give the finished trials up to one, counted.
 
         Trials come in the order they finished; one that comes again has its place already.
+        """
+        if trial.number not in self._moments:
+            self._take_in(trial)
+            step = len(self._moments) + 1
+            self._moments[trial.number] = (step, self._best, self._rows)
+        return self._moments[trial.number][0]
+
+    def values(self, trial: Trial) -> dict[str, float]:
+        """Give the run's values once a trial has finished; `step` took it in.
+
         `best/<column>` of the first objective, `hypervolume`, and `reference_point/<column>`, from
         which that is counted. The point is that of the trials so far, as in a report of this
         moment; one that is worse than all before moves it.
         """
-        if trial.number not in self._after:
-            self._after[trial.number] = (len(self._after) + 1, self._with(trial))
-        return self._after[trial.number]
+        _, best, rows = self._moments[trial.number]
+        if not rows:
+            return {}
+        frame = pd.DataFrame(rows)
+        reference = reference_point(frame, self.objectives)
+        found = {"hypervolume": hypervolume(frame, self.objectives, reference)}
+        if best is not None:
+            found[f"best/{self.objectives[0].column}"] = best
+        for objective in self.objectives:
+            if objective.name in reference:
+                found[f"reference_point/{objective.column}"] = reference[objective.name]
+        return found
 
-    def _with(self, trial: Trial) -> dict[str, float]:
+    def _take_in(self, trial: Trial) -> None:
         if trial.state == "complete":
             names = [objective.column for objective in self.objectives]
             row = {name: trial.result.get(name) for name in names}
             self._rows = _needed([*self._rows, {"state": "complete", **row}], self.objectives)
             self._best = _better(self.objectives[0], self._best, row[names[0]])
-        if not self._rows:
-            return {}
-        frame = pd.DataFrame(self._rows)
-        reference = reference_point(frame, self.objectives)
-        found = {"hypervolume": hypervolume(frame, self.objectives, reference)}
-        if self._best is not None:
-            found[f"best/{self.objectives[0].column}"] = self._best
-        for objective in self.objectives:
-            if objective.name in reference:
-                found[f"reference_point/{objective.column}"] = reference[objective.name]
-        return found
 
 
 def _better(objective: Objective, best: float | None, value: float | None) -> float | None:

@@ -87,9 +87,10 @@ class Log:
     def add(self, trial: Trial) -> None:
         """Add a finished trial, once; trials come in the order they finished."""
         now = time.time()
-        step, of_run = self._progress.after(trial)
+        step = self._progress.step(trial)
         if step not in self._steps:
-            self._log(self.run, [(k, v, step) for k, v in (of_run | {"finished": step}).items()])
+            of_run = self._progress.values(trial) | {"finished": step}
+            self._log(self.run, [(name, value, step) for name, value in of_run.items()])
             self._steps.add(step)
         if trial.number in self._held:
             return

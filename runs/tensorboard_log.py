@@ -63,9 +63,10 @@ class Log:
     def add(self, trial: Trial) -> None:
         """Add a finished trial, once; trials come in the order they finished."""
         values, now = scalars(trial), time.time()
-        step, of_run = self._progress.after(trial)
-        of_run = of_run | {f"trials/{name}": value for name, value in values.items()}
+        step = self._progress.step(trial)
         if step not in self._steps:
+            of_run = self._progress.values(trial)
+            of_run |= {f"trials/{name}": value for name, value in values.items()}
             # A file of its own each session: one whose end a kill tore off cannot be gone on with.
             self._run = self._run or _begun(self.folder / _file_name())
             _write(self._run, _event(_summary(of_run), step, now))

@@ -105,8 +105,8 @@ def test_progress_is_that_of_a_report_of_each_moment(plan: Plan, history: Histor
         rows.append({"state": trial.state} | trial.result)
         frame = trials_frame(rows)
         reference = reference_point(frame, objectives)
-        found_step, found = progress.after(trial)
-        assert found_step == step
+        assert progress.step(trial) == step
+        found = progress.values(trial)
         assert found["hypervolume"] == hypervolume(frame, objectives, reference)
         complete = [row["accuracy"] for row in rows if row["state"] == "complete"]
         assert found["best/accuracy"] == max(complete)
@@ -114,9 +114,9 @@ def test_progress_is_that_of_a_report_of_each_moment(plan: Plan, history: Histor
         assert {k: v for k, v in found.items() if k.startswith("reference")} == {
             f"reference_point/{column}": value for column, value in point.items()
         }
-    assert len({progress.after(trial)[1]["hypervolume"] for trial in history.done}) > 2
+    assert len({progress.values(trial)["hypervolume"] for trial in history.done}) > 2
     # One that comes again has its place.
-    assert progress.after(history.done[3])[0] == 4
+    assert progress.step(history.done[3]) == 4
 
 
 @pytest.mark.parametrize("names", [("accuracy",), ("val_loss", "macs", "latency")])
@@ -131,9 +131,11 @@ def test_progress_keeps_only_the_trials_that_count(names: tuple[str, ...], plan:
         result = {"accuracy": accuracy, "val_loss": 1 - accuracy, "latency_ms": latency}
         result |= {"macs": macs, "state": "complete"}
         rows.append(result)
-        _, found = progress.after(replace(pattern, number=number, state="complete", result=result))
+        trial = replace(pattern, number=number, state="complete", result=result)
+        assert progress.step(trial) == number + 1
         if number % 15:
             continue
+        found = progress.values(trial)
         frame = trials_frame(rows)
         assert found["hypervolume"] == pytest.approx(
             hypervolume(frame, objectives, reference_point(frame, objectives)), rel=1e-12
@@ -143,7 +145,9 @@ def test_progress_keeps_only_the_trials_that_count(names: tuple[str, ...], plan:
 
 def test_no_trial_is_complete(plan: Plan, history: History) -> None:
     failed = next(trial for trial in history.done if trial.state == "failed")
-    assert Progress(plan).after(failed) == (1, {})
+    progress = Progress(plan)
+    assert progress.step(failed) == 1
+    assert progress.values(failed) == {}
 
 
 def test_parameters_have_plain_names(history: History) -> None:
@@ -195,7 +199,8 @@ def check_tensorboard(folder: Path, plan: Plan, history: History) -> None:
     }
     progress, run = Progress(plan), tags(folder)
     for step, trial in enumerate(history.done, start=1):
-        for name, value in progress.after(trial)[1].items():
+        assert progress.step(trial) == step
+        for name, value in progress.values(trial).items():
             assert run[name][step] == f32(value)
         values = scalars(trial)
         assert values or trial.state in ("failed", "infeasible")
@@ -261,8 +266,8 @@ def test_tensorboard_itself_reads_the_log(plan: Plan, history: History, tmp_path
     # TensorBoard follows the newest file of a folder and has read those before it.
     events = {event.step: event.value for event in multiplexer.Scalars("mine", "hypervolume")}
     for trial in history.done:
-        step, values = progress.after(trial)
-        assert events[step] == f32(values["hypervolume"])
+        step = progress.step(trial)
+        assert events[step] == f32(progress.values(trial)["hypervolume"])
         if trial.state == "complete":
             (event,) = multiplexer.Scalars(f"mine/trial-{trial.number:04d}", "accuracy")
             assert event.value == f32(trial.result["accuracy"])
@@ -302,7 +307,8 @@ def check_mlflow(client: Any, plan: Plan, history: History, name: str = "mine") 
         of_run[key] = {m.step: m.value for m in points}
         assert len(points) == len(of_run[key]), "doubled"
     for trial in history.done:
-        step, values = progress.after(trial)
+        step = progress.step(trial)
+        values = progress.values(trial)
         assert {k: v[step] for k, v in of_run.items() if step in v} == values | {"finished": step}
         run = runs[f"trial-{trial.number:04d}"]
         named = {"complete": "FINISHED", "diverged": "FINISHED", "stopped": "KILLED"}
@@ -319,6 +325,7 @@ def check_mlflow(client: Any, plan: Plan, history: History, name: str = "mine") 
         assert metrics == scalars(trial)
 
 
+@pytest.mark.slow
 @mlflow_warnings
 def test_mlflow_runs_equal_the_record(
     client: Any, plan: Plan, history: History, tmp_path: Path
@@ -343,6 +350,7 @@ def test_mlflow_runs_equal_the_record(
     assert len(client.search_runs(["1"], "attributes.run_name = 'mine'")) == 2
 
 
+@pytest.mark.slow
 @mlflow_warnings
 def test_mlflow_server_that_hangs_or_is_away(
     plan: Plan, history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
