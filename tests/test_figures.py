@@ -1,39 +1,58 @@
-"""Pictures of made-up runs, asked what is drawn in them and where."""
+"""Pictures of the front of made-up runs, asked what is drawn in them and where."""
 
 from __future__ import annotations
 
 import itertools
-import struct
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from runs import figures
-from runs.figures import DARK, LIGHT, NARROW, WIDE, Theme, front_figure, front_svg, largest_kernels
+from runs.figures import DARK, LIGHT, Theme, front_figure
+from runs.front_view import SHADES, Marks, View, views
+from runs.page.pictures import picture
 from runs.ranking import front, objectives_named
 from tests.made_evidence import with_standing
 from tests.made_runs import NAMES, failed, frame_of, rows
 
 BOTH = objectives_named(NAMES)
 DIVERGED = {"state": "diverged", "accuracy": None, "val_loss": None}
+NOTHING = Marks()
 
 
-def drawn(trials: list[dict[str, Any]], names: tuple[str, ...] = NAMES, **look: Any) -> Axes:
-    (axes,) = front_figure(frame_of(trials, names), objectives_named(names), **look).axes
+def view_of(trials: list[dict[str, Any]], names: tuple[str, ...] = NAMES) -> View:
+    return views(frame_of(trials, names), objectives_named(names))[0]
+
+
+def drawn(
+    trials: list[dict[str, Any]],
+    names: tuple[str, ...] = NAMES,
+    *,
+    marks: Marks = NOTHING,
+    **look: Any,
+) -> Axes:
+    (axes,) = front_figure(view_of(trials, names), marks, **look).axes
     return axes
 
 
 def offsets(axes: Axes, label: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     (found,) = (points for points in axes.collections if points.get_label() == label)
     return np.asarray(found.get_offsets(), dtype=float)
+
+
+def in_order(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return points[np.lexsort(points.T)]
+
+
+def legend(axes: Axes) -> list[str]:
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return [text.get_text() for found in figure.legends for text in found.get_texts()]
 
 
 def texts(axes: Axes) -> list[str]:
@@ -47,56 +66,107 @@ def boxes(axes: Axes) -> list[Bbox]:
     return [text.get_window_extent() for text in axes.texts]
 
 
-def test_the_file_is_a_png_of_1600_by_1000_and_nothing_else_is_left(tmp_path: Path) -> None:
-    path = tmp_path / "front.png"
-    figures.front(frame_of(rows(5)), BOTH, path, title="a run")
-    data = path.read_bytes()
-    assert data.startswith(b"\x89PNG")
-    assert struct.unpack(">II", data[16:24]) == (1600, 1000)
-    assert [file.name for file in tmp_path.iterdir()] == ["front.png"]
-
-
 def test_equal_trials_give_the_same_svg() -> None:
-    assert front_svg(frame_of(rows(9)), BOTH) == front_svg(frame_of(rows(9)), BOTH)
+    def draw(theme: Theme, *, narrow: bool) -> Figure:
+        return front_figure(view_of(rows(9)), NOTHING, theme=theme, narrow=narrow)
+
+    assert picture(draw).svg == picture(draw).svg
 
 
-@pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_an_svg_refers_to_nothing_but_its_own_parts(theme: Theme) -> None:
-    svg = front_svg(frame_of(rows(9)), BOTH, theme=theme, title="<script>alert(1)</script>")
-    root = ElementTree.fromstring(svg)
-    links = [value for node in root.iter() for name, value in node.attrib.items() if "href" in name]
-    assert links
-    assert all(link.startswith("#") for link in links)
-    assert "<script" not in svg
+def test_an_svg_refers_to_nothing_but_its_own_parts() -> None:
+    def draw(theme: Theme, *, narrow: bool) -> Figure:
+        return front_figure(
+            view_of(rows(9)), NOTHING, theme=theme, narrow=narrow, title="<script>alert(1)</script>"
+        )
+
+    for svg in picture(draw, every=True).svgs.values():
+        root = ElementTree.fromstring(svg)
+        links = [v for node in root.iter() for name, v in node.attrib.items() if "href" in name]
+        assert links
+        assert all(link.startswith("#") for link in links)
+        assert "<script" not in svg
 
 
-def test_grey_points_are_the_complete_trials_alone() -> None:
+def test_complete_networks_alone_are_drawn() -> None:
     axes = drawn([*rows(10, t4=DIVERGED), failed(10, "no memory")])
     expected = sorted((row["latency_ms"], row["accuracy"]) for row in rows(10) if row["trial"] != 4)
-    shown = sorted(map(tuple, offsets(axes, "trial")))
-    assert np.array(shown) == pytest.approx(np.array(expected))
+    shown = [tuple(point) for name in ("trial", "on the front") for point in offsets(axes, name)]
+    assert np.array(sorted(shown)) == pytest.approx(np.array(expected))
 
 
-def test_front_points_are_coloured_by_their_largest_kernel() -> None:
-    frame = frame_of(rows(30))
-    best = front(frame, BOTH)
+def test_filled_hollow_and_grey_follow_the_probability() -> None:
+    trials = with_standing(rows(12))
+    for row, chance in zip(trials, itertools.cycle((0.5, 0.499, 0.1, 0.099)), strict=False):
+        row["p_front"] = chance
+    frame = frame_of(trials)
+    axes = drawn(trials)
+    for label, chances, hollow in (
+        ("on the front: 50 % or more", (0.5,), False),
+        ("10 to 50 %", (0.499, 0.1), True),
+        ("below 10 %", (0.099,), False),
+    ):
+        chosen = frame[frame["p_front"].isin(chances)]
+        expected = chosen[["latency_ms", "estimate"]].to_numpy(dtype=float)
+        assert offsets(axes, label) == pytest.approx(expected)
+        (found,) = (points for points in axes.collections if points.get_label() == label)
+        faces = np.asarray(found.get_facecolor())
+        assert (len(faces) == 0 or not faces[:, 3].any()) == hollow
+
+
+def test_without_probabilities_the_front_is_filled() -> None:
+    best = front(frame_of(rows(30)), BOTH)
+    shown = offsets(drawn(rows(30)), "on the front")
+    expected = best[["latency_ms", "accuracy"]].to_numpy(dtype=float)
+    assert in_order(shown) == pytest.approx(in_order(expected))
+    assert "10 to 50 %" not in legend(drawn(rows(30)))
+
+
+def test_networks_of_the_front_are_coloured_by_their_largest_kernel() -> None:
+    view = view_of(rows(30))
+    assert [view.colours[min(view.colours)], view.colours[max(view.colours)]] == [
+        SHADES[0],
+        SHADES[-1],
+    ]
     axes = drawn(rows(30))
-    for side in set(largest_kernels(best)):
-        found = offsets(axes, f"front, largest kernel {side}")
-        chosen = best[[side == other for other in largest_kernels(best)]]
-        assert found[:, 0].tolist() == pytest.approx(chosen["latency_ms"].tolist())
+    (found,) = (points for points in axes.collections if points.get_label() == "on the front")
+    shown = [to_hex(colour) for colour in np.asarray(found.get_facecolor())]
+    kernels = view.points.loc[view.points["worth"] == "likely", "kernel"].tolist()
+    assert len(set(kernels)) > 1
+    assert shown == [view.colours[kernel] for kernel in kernels]
+    assert {f"largest kernel {kernel}" for kernel in kernels} <= set(legend(axes))
 
 
-def test_the_largest_kernel_is_read_from_patterns() -> None:
-    written = pd.DataFrame({"kernels": ["3|(13/3/3)x29|9", "7", pd.NA, ""]}, dtype="string")
-    assert largest_kernels(written) == [13, 7, 0, 0]
+def test_marks_stand_around_their_networks() -> None:
+    trials = rows(12)
+    ids = [row["id"] for row in trials]
+    marks = Marks(
+        recommended=ids[0],
+        published=frozenset(ids[1:3]),
+        corners=frozenset(ids[3:5]),
+        reference={"id": ids[5], "latency_ms": 9.0},
+    )
+    axes = drawn(trials, marks=marks)
+    for label, chosen in (
+        ("recommended", trials[:1]),
+        ("stands for a published network", trials[1:3]),
+        ("corner of the space", trials[3:5]),
+        ("reference network", trials[5:6]),
+    ):
+        expected = np.array([(row["latency_ms"], row["accuracy"]) for row in chosen])
+        assert in_order(offsets(axes, label)) == pytest.approx(in_order(expected))
+    assert not [line for line in axes.lines if line.get_linestyle() == "--"]
 
 
-@pytest.mark.parametrize(("count", "size"), list(itertools.product((12, 60), (WIDE, NARROW))))
-def test_no_text_lies_on_another_or_on_a_point_of_the_front(
-    count: int, size: tuple[float, float]
-) -> None:
-    axes = drawn(rows(count), size=size)
+def test_a_reference_that_was_not_trained_is_a_line_at_its_cost() -> None:
+    marks = Marks(reference={"id": "elsewhere", "latency_ms": 1.25})
+    (line,) = (line for line in drawn(rows(9), marks=marks).lines if line.get_linestyle() == "--")
+    assert list(line.get_xdata()) == [1.25, 1.25]  # type: ignore[arg-type]
+    assert line.get_label() == "reference network, not trained"
+
+
+@pytest.mark.parametrize(("count", "narrow"), list(itertools.product((12, 60), (False, True))))
+def test_no_text_lies_on_another_or_on_a_point_of_the_front(count: int, *, narrow: bool) -> None:
+    axes = drawn(rows(count), narrow=narrow)
     best = front(frame_of(rows(count)), BOTH)
     texted = boxes(axes)
     assert len(texted) >= 3
@@ -105,9 +175,6 @@ def test_no_text_lies_on_another_or_on_a_point_of_the_front(
     assert not [box for box in texted for x, y in points if box.contains(x, y)]
     inside = axes.get_window_extent()
     assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in texted)
-    legend = axes.get_legend()
-    assert legend is not None
-    assert not [box for box in texted if box.overlaps(legend.get_window_extent())]
 
 
 def test_texts_carry_the_number_in_the_table_and_the_kernels() -> None:
@@ -135,34 +202,42 @@ def test_the_cost_axis_is_logarithmic_from_a_ratio_of_five(slowest: float, scale
 def test_a_few_bad_trials_are_counted_instead_of_stretching_the_axis() -> None:
     axes = drawn(rows(40, t7={"accuracy": 0.1}))
     assert axes.get_ylim()[0] > 0.7
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()][-1].endswith("1 more trial below")
+    assert "1 more trial below" in legend(axes)
 
 
-def test_bars_span_the_interval_of_the_latency() -> None:
+def bars(axes: Axes) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    (found,) = axes.containers
+    return [path.vertices for side in found[2] for path in side.get_paths()]
+
+
+def test_bars_span_the_intervals_of_latency_and_estimate() -> None:
     interval = {"latency_ms": 2.0, "latency_low_ms": 1.5, "latency_high_ms": 3.0}
-    (bars,) = drawn(rows(1, t0=interval)).containers
-    (path,) = bars[2][0].get_paths()
-    assert path.vertices[:, 0].tolist() == pytest.approx([1.5, 3.0])
+    interval |= {"estimate": 0.8, "estimate_low": 0.7, "estimate_high": 0.85}
+    across, up = bars(drawn(rows(1, t0=interval)))
+    assert across == pytest.approx(np.array([[1.5, 0.8], [3.0, 0.8]]))
+    assert up == pytest.approx(np.array([[2.0, 0.7], [2.0, 0.85]]))
 
 
 def test_bars_are_left_out_where_the_interval_is_not_known() -> None:
     unknown = {"latency_ms": 2.0, "latency_low_ms": None, "latency_high_ms": None}
-    (bars,) = drawn(rows(1, t0=unknown)).containers
-    (path,) = bars[2][0].get_paths()
-    assert path.vertices[:, 0].tolist() == pytest.approx([2.0, 2.0])
+    across, _ = bars(drawn(rows(1, t0=unknown)))
+    assert across[:, 0].tolist() == pytest.approx([2.0, 2.0])
 
 
 def test_the_front_is_a_line_of_steps_for_two_objectives_only() -> None:
-    assert [line.get_drawstyle() for line in drawn(rows(9)).lines] == ["steps-post"]
-    assert not drawn(rows(9), ("accuracy", "latency", "params")).lines
+    def corners(names: tuple[str, ...]) -> int:
+        return len(drawn(rows(9), names).lines[0].get_path().vertices)
+
+    assert corners(NAMES) == 2 * len(front(frame_of(rows(9)), BOTH)) - 1
+    assert corners(("accuracy", "latency", "params")) == 0
 
 
 def test_one_objective_is_drawn_over_the_trials() -> None:
     axes = drawn(rows(9), ("accuracy",))
     assert axes.get_xlabel() == "trial"
-    assert sorted(offsets(axes, "trial")[:, 0]) == list(range(9))
+    shown = [offsets(axes, name)[:, 0] for name in ("trial", "on the front")]
+    assert sorted(np.concatenate(shown)) == list(range(9))
+    assert len(shown[1]) == 1
 
 
 def test_axes_name_their_units_once() -> None:
@@ -209,7 +284,18 @@ def contrast(a: str, b: str) -> float:
 
 def test_estimates_are_drawn_where_the_run_has_them() -> None:
     frame = frame_of(with_standing(rows(6)))
-    (axes,) = front_figure(frame, objectives_named(NAMES)).axes
+    axes = drawn(with_standing(rows(6)))
     assert axes.get_ylabel() == "validation accuracy, estimated"
-    drawn = sorted(axes.collections[0].get_offsets()[:, 1])
-    assert drawn == pytest.approx(sorted(frame["estimate"]))
+    heights = np.concatenate(
+        [
+            np.asarray(found.get_offsets())[:, 1]
+            for found in axes.collections
+            if found.get_label() in view_of(with_standing(rows(6))).names.values()
+        ]
+    )
+    assert sorted(heights) == pytest.approx(sorted(frame["estimate"]))
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_kernels_stand_out_from_both_grounds(theme: Theme) -> None:
+    assert all(contrast(shade, theme.ground) >= 3 for shade in SHADES)
