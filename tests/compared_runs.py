@@ -72,6 +72,7 @@ def made_run(
     trials: int = 8,
     state: str = "complete",
     changed: dict[int, dict[str, Any]] | None = None,
+    reference_ms: float = 0.25,
     **plan: Any,
 ) -> Path:
     """Write a run whose networks the seed picks.
@@ -83,6 +84,7 @@ def made_run(
         trials: how many are asked for and finished.
         state: of all trials.
         changed: fields of the results, by the trial.
+        reference_ms: latency of its reference network.
         **plan: of `plan_of`.
     """
     made = plan_of(seed=seed, **plan)
@@ -93,6 +95,7 @@ def made_run(
     def events() -> Iterator[Event]:
         yield {"event": "header", "schema": SCHEMA, "plan": made.document()}
         yield {"event": "session", "budget": made.settings.budget, "workers": 1}
+        yield {"event": "reference", "id": "0" * 12, "latency_ms": reference_ms}
         for number, place in enumerate(rng.permutation(NETWORKS)[:trials]):
             network, known = networks()[place]
             asked = {"trial": number, "role": "search", "id": network.id, "seed": 9 * seed + number}

@@ -111,7 +111,7 @@ def test_a_damaged_run_is_compared_by_what_is_left(tmp_path: Path) -> None:
     hurt = made_run(tmp_path / "hurt", seed=2)
     (hurt / "run.yaml").unlink()
     lines = (hurt / "trials.jsonl").read_bytes().splitlines(keepends=True)
-    lines[10] = lines[10].replace(b"accuracy", b"acuracy!")
+    lines[11] = lines[11].replace(b"accuracy", b"acuracy!")
     (hurt / "trials.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
     found = compare(read_runs([whole, hurt]))
     assert [len(own.frame) for own in found.runs] == [8, 6]
@@ -179,6 +179,27 @@ def test_latency_that_was_timed_otherwise_is_not_compared(
     found = compare(read_runs(paths))
     assert "latency" not in [own.name for own in found.objectives]
     assert found.grounds.differences[0].what.startswith("latency b")
+
+
+def test_a_machine_that_was_slower_is_told_of_where_latency_counts(tmp_path: Path) -> None:
+    paths = [
+        made_run(tmp_path / "quick", trials=2),
+        made_run(tmp_path / "slow", trials=2, seed=1, reference_ms=0.3),
+    ]
+    runs = read_runs(paths)
+    (note,) = compare(runs).grounds.notes
+    assert "took 0.250 ms in quick and 0.300 ms in slow" in note
+    assert "of up to 20% may come from that alone" in note
+    assert compare(runs, ["accuracy", "macs"]).grounds.notes == ()
+
+
+def test_what_tells_of_latency_is_left_out_where_it_is_not_compared(tmp_path: Path) -> None:
+    other = {"device": {**DEVICE, "name": "Xeon"}}
+    paths = [
+        made_run(tmp_path / "one", trials=2, **MACS),
+        made_run(tmp_path / "two", trials=2, seed=1, facts=other, **MACS),
+    ]
+    assert compare(read_runs(paths)).grounds.differences == ()
 
 
 def test_another_recipe_is_compared_with_a_warning(tmp_path: Path) -> None:

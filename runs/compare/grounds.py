@@ -8,13 +8,16 @@ from typing import Any
 
 from runs.compare.reading import Run
 from runs.ranking import CHEAPER, OBJECTIVES, Objective, objectives_named
-from runs.wording import plural
+from runs.wording import milliseconds, plural
 from search_space.errors import RunError
 
 COSTS = tuple(name for name, own in OBJECTIVES.items() if own.column in CHEAPER)
 INSTEAD = "macs"
 """The cost that takes the place of a latency that cannot be compared: it is counted, not measured,
 and every run has it."""
+
+SAME_SPEED = 1.05
+"""How far the latencies of one network in two runs may be apart before it is worth a note."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +117,13 @@ def grounds(runs: Sequence[Run], wanted: Sequence[str] = ()) -> Grounds:
                 f"{'images' if what == 'data' else 'tasks'} do not compare: leave runs out"
             )
     apart = _differences(runs, LATENCY, "Their latencies cannot be compared.")
-    differences = apart + _recipe_difference(runs) + _version_difference(runs, apart)
+    timed = "latency" in wanted or (
+        not wanted and all("latency" in run.plan.settings.objectives for run in runs)
+    )
+    differences = apart if timed else []
+    if timed and not apart:
+        differences = _version_difference(runs)
+    differences = differences + _recipe_difference(runs)
     if wanted:
         objectives = objectives_named(wanted)
         if apart and "latency" in wanted:
@@ -126,6 +135,8 @@ def grounds(runs: Sequence[Run], wanted: Sequence[str] = ()) -> Grounds:
     else:
         objectives, notes = _shared(runs, bool(apart))
     _require_known(runs, objectives)
+    if timed and not apart:
+        notes += _speed_notes(runs)
     return Grounds(objectives=objectives, differences=tuple(differences), notes=tuple(notes))
 
 
@@ -222,10 +233,8 @@ def _recipe_difference(runs: Sequence[Run]) -> list[Difference]:
     ]
 
 
-def _version_difference(runs: Sequence[Run], apart: Sequence[Difference]) -> list[Difference]:
-    """Say where the program that timed networks differs, unless latencies are apart already."""
-    if apart:
-        return []
+def _version_difference(runs: Sequence[Run]) -> list[Difference]:
+    """Say where the program that timed networks differs."""
     backend = runs[0].plan.settings.latency_backend
 
     def version(run: Run) -> str:
@@ -234,3 +243,28 @@ def _version_difference(runs: Sequence[Run], apart: Sequence[Difference]) -> lis
     return _differences(
         runs, [("version of the latency backend", version)], "Compare latencies with care."
     )
+
+
+def _speed_notes(runs: Sequence[Run]) -> list[str]:
+    """Say where one network took its time in one run and another in the next, on one device.
+
+    Every latency of a run is a multiple of that of its reference network, so all of them are off
+    by as much.
+    """
+    told: dict[str, list[tuple[float, str]]] = {}
+    for run in runs:
+        found = run.history.final.get("reference") or {}
+        if found.get("latency_ms"):
+            told.setdefault(str(found.get("id")), []).append((found["latency_ms"], run.name))
+    notes = []
+    for network, times in told.items():
+        (least, quick), (most, slow) = min(times), max(times)
+        if most > SAME_SPEED * least:
+            notes.append(
+                f"The machine was not equally fast: the reference network {network} took "
+                f"{milliseconds(least)} ms in {quick} and {milliseconds(most)} ms in {slow}, and "
+                f"all latencies of a run scale with it. Gaps in latency of up to "
+                f"{most / least - 1:.0%} may come from that alone; {INSTEAD} do not suffer from "
+                f"it: --objectives {_example(runs[0])}."
+            )
+    return notes

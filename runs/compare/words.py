@@ -39,8 +39,17 @@ def chance(p: float | None) -> str:
 
 
 def answer(comparison: Comparison) -> list[str]:
-    """Say in three sentences who covers most, who makes the joint front, and how sure that is."""
-    return [_leader(comparison), _shares(comparison), _sure(comparison)]
+    """Say who covers most, who makes the joint front, how sure that is, and what stands in the way.
+
+    Three sentences, and a fourth where the runs are not alike.
+    """
+    found = [_leader(comparison), _shares(comparison), _sure(comparison)]
+    if differences := [own.what for own in comparison.grounds.differences]:
+        found.append(
+            f"Mind that the runs are not alike ({', '.join(differences)}): what may be compared "
+            "stands at the end."
+        )
+    return found
 
 
 def _leader(comparison: Comparison) -> str:
