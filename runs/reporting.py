@@ -48,10 +48,13 @@ def report_json(directory: Path, *, predicates: Sequence[str] = ()) -> dict[str,
 
 
 def _read(directory: Path, predicates: Sequence[str]) -> Salvaged:
-    """Read a run as far as it is sound, once the predicates are known to be right."""
-    for text in predicates:
-        parse_predicate(text)
+    """Read a run as far as it is sound, and see that its networks can be asked the predicates."""
     found = salvaged(directory)
+    # A published network that a run began with may have more stages than its space.
+    drawn = (len(trial.architecture.stages) for trial in found.history.trials.values())
+    stages = max([len(found.plan.space.stages), *drawn])
+    for text in predicates:
+        parse_predicate(text, stages=stages)
     for note in found.missing:
         logger.warning("%s: %s", directory, note)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +15,7 @@ from evaluators.edf import Comparison
 from evaluators.importance import Importance
 from runs.figures import NARROW, WIDE, Theme
 from runs.page.charts import VERMILION
-from runs.space_views import APART, BAND, ESTIMATORS, GROUPS, SIDES, Lines, span, steps
+from runs.space_views import APART, BAND, ESTIMATORS, GROUPS, SHOWN, SIDES, Lines, span, steps
 
 ROW = 0.34
 """Inches that one row takes."""
@@ -37,7 +39,7 @@ def importance_figure(found: Importance, *, theme: Theme, narrow: bool) -> Figur
     axes.set(ylim=(count - 0.4, -0.6), xlim=(-0.02, None))
     axes.set_yticks(range(count), found.names, parse_math=False)
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_xlabel("share of the importance of all axes, %", color=theme.ink)
+    axes.set_xlabel("share of the importance, %", color=theme.ink)
     if not found.readable:
         axes.set_title("do not read", loc="right", color=VERMILION, fontweight="bold", fontsize=11)
     _legend(figure, axes, theme)
@@ -64,14 +66,15 @@ def parallel_figure(drawn: Lines, *, theme: Theme, narrow: bool) -> Figure:
             )
             axes.add_collection(paths)
     for place, row in enumerate(drawn.rows):
-        for x, word in row.ticks:
+        for number, (x, word) in enumerate(row.ticks):
+            below = narrow and row.crowded and number % 2
             axes.annotate(
                 word,
                 (x, place),
-                (0, 3),
+                (0, -3 if below else 3),
                 textcoords="offset points",
                 ha="center",
-                va="bottom",
+                va="top" if below else "bottom",
                 fontsize=7,
                 color=theme.ink,
                 zorder=6,
@@ -86,13 +89,13 @@ def parallel_figure(drawn: Lines, *, theme: Theme, narrow: bool) -> Figure:
 
 
 def subspace_figure(
-    found: Comparison, names: tuple[str, str], label: str, *, theme: Theme, narrow: bool
+    found: Comparison, names: Sequence[str], label: str, *, theme: Theme, narrow: bool
 ) -> Figure:
     """Draw the distribution functions of both sides with their bands.
 
     Args:
         found: the comparison.
-        names: of the two sides.
+        names: of the two sides, inside first.
         label: of the error, with its unit.
         theme: colours.
         narrow: for a phone.
@@ -108,7 +111,8 @@ def subspace_figure(
         axes.step(
             told.errors, told.shares, dash, where="post", color=colour, linewidth=1.8, label=name
         )
-    axes.set(xlim=(100 * ends[0], 100 * ends[1]), ylim=(0, 1))
+    shown = span([found.inside, found.outside], SHOWN)
+    axes.set(xlim=(100 * shown[0], 100 * shown[1]), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.set_xlabel(label, color=theme.ink)
     axes.set_ylabel("share of networks with at most this error, %", color=theme.ink)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.edf import Distribution
-from runs.page.charts import BLUE, GREY, ORANGE, VERMILION
-from search_space.features import Feature, Level
+from runs.page.charts import BLUE, GREY, ORANGE, SKY, VERMILION
+from search_space.features import Feature
 
 Floats = NDArray[np.float64]
 
@@ -28,11 +28,13 @@ SIDES = (("inside", BLUE), ("outside", ORANGE))
 """Field of `edf.Comparison` and colour."""
 BAND = 0.2
 """Opacity of a band."""
+SHOWN = 0.975
+"""Share of each side that a picture holds: a few failures must not press all else together."""
 
 GROUPS = (
-    ("lower half", GREY, 0.25, 0.8),
-    ("upper half", BLUE, 0.35, 1.0),
-    ("best tenth", VERMILION, 0.8, 1.6),
+    ("lower half", GREY, 0.3, 0.8),
+    ("upper half", SKY, 0.5, 1.0),
+    ("best tenth", VERMILION, 0.9, 1.6),
 )
 """Name, colour, opacity and width of lines, by what the network reached, the best on top."""
 SHARES = (0.5, 0.9)
@@ -42,6 +44,8 @@ MOST_LINES = 600
 """Networks that are drawn; beyond them the lower ones are thinned out evenly."""
 MOST_LEVELS = 8
 """Values of an axis beyond which it is a scale of which the ends are named."""
+LETTERS = 26
+"""Of a line between the sides of a phone."""
 SPREAD = 0.72
 """Of the room of a value, what its lines take."""
 
@@ -73,10 +77,11 @@ def steps(side: Distribution, ends: tuple[float, float]) -> Steps:
     )
 
 
-def span(sides: Sequence[Distribution]) -> tuple[float, float]:
-    """Give a range of errors that holds all of some sides, and a little more."""
+def span(sides: Sequence[Distribution], part: float = 1.0) -> tuple[float, float]:
+    """Give a range of errors that holds some part of each side from the best, and a little more."""
     low = min(float(side.errors[0]) for side in sides)
-    high = max(float(side.errors[-1]) for side in sides)
+    last = [np.searchsorted(side.shares, min(part, side.shares[-1])) for side in sides]
+    high = max(float(side.errors[place]) for side, place in zip(sides, last, strict=True))
     pad = 0.04 * (high - low) or 0.01
     return max(0.0, low - pad), min(1.0, high + pad)
 
@@ -92,6 +97,11 @@ class Row:
     """(N,) the values in words."""
     ticks: tuple[tuple[float, str], ...]
     """Places and words of the values that are named."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the words need two lines on a phone, taking turns."""
+        return sum(len(word) + 2 for _, word in self.ticks) > LETTERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -157,12 +167,8 @@ def _feature_row(axis: Feature, order: NDArray[np.intp]) -> Row:
         members = np.flatnonzero(codes == code)
         spread = (np.arange(len(members)) + 0.5) / max(len(members), 1) - 0.5
         places[members] = (code + 0.5 + SPREAD * spread) / count
-    named = tuple(((code + 0.5) / count, _word(level)) for code, level in enumerate(axis.levels))
+    named = tuple(((code + 0.5) / count, str(level)) for code, level in enumerate(axis.levels))
     return Row(name=axis.name, places=places, texts=texts, ticks=named)
-
-
-def _word(level: Level) -> str:
-    return str(level)
 
 
 def _scale_row(name: str, values: Floats, form: str) -> Row:

@@ -17,23 +17,28 @@ from runs.space_figures import importance_figure
 from runs.space_views import APART, ESTIMATORS
 from search_space.features import features
 
-TITLE = "Which axes matter"
-
 
 def section(findings: Findings) -> Section | None:
     """Show the importance of every axis; None where no network has a score."""
-    networks = scored(findings)
+    everyone = scored(findings)
+    networks = everyone.sound()
     if not len(networks.scores):
         return None
     found = importance(features(networks.architectures), networks.scores)
     if isinstance(found, str):
         said: list[Block] = [Text(text=f"Importance is not estimated: {found}.")]
-        return Section(key="importance", title=TITLE, blocks=said)
+    else:
+        said = shown(found, diverged=int(everyone.diverged.sum()))
+    return Section(key="importance", title="Which axes matter", blocks=said)
+
+
+def shown(found: Importance, *, diverged: int) -> list[Block]:
+    """Show importances: first whether they may be read, then the figure and the numbers."""
 
     def draw(theme: Theme, *, narrow: bool) -> Picture:
         return importance_figure(found, theme=theme, narrow=narrow)
 
-    blocks: list[Block] = [
+    return [
         Text(text=_trust(found)),
         Figure(
             key="importance",
@@ -44,10 +49,9 @@ def section(findings: Findings) -> Section | None:
             chart=_chart(found),
             draw=draw,
         ),
-        Text(soft=True, text=_method(found, networks.diverged)),
+        Text(soft=True, text=_method(found, diverged)),
         Details(summary="The importances as numbers", blocks=[_table(found)]),
     ]
-    return Section(key="importance", title=TITLE, blocks=blocks)
 
 
 def _trust(found: Importance) -> str:
@@ -78,7 +82,7 @@ def _method(found: Importance, diverged: int) -> str:
     if found.used < found.networks:
         lines.append(f"A seeded choice of {found.used:,} of {found.networks:,} networks was used.")
     if diverged:
-        lines.append(f"Diverged trainings ({diverged}) stand at chance level.")
+        lines.append(f"Diverged networks ({diverged}) are left out.")
     return " ".join(lines)
 
 
@@ -93,6 +97,7 @@ def _alt(found: Importance) -> str:
 
 def _chart(found: Importance) -> dict[str, Any]:
     count = len(found.names)
+    most = max(share.high for share in (*found.permutation, *found.ped_anova))
     traces = []
     for sign, (field, name, colour, symbol, _) in zip((-1, 1), ESTIMATORS, strict=True):
         shares: Sequence[Share] = getattr(found, field)
@@ -131,9 +136,10 @@ def _chart(found: Importance) -> dict[str, Any]:
         traces,
         height=150 + 30 * count,
         xaxis={
-            "title": {"text": "share of the importance of all axes"},
+            "title": {"text": "share of the importance"},
             "tickformat": ".0%",
-            "rangemode": "tozero",
+            "range": [-0.02 * most, 1.04 * most],
+            "zeroline": False,
         },
         yaxis={
             "tickvals": list(range(count)),

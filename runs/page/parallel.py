@@ -29,7 +29,7 @@ BETWEEN_ROWS = 46
 
 def section(findings: Findings) -> Section | None:
     """Draw the networks of a run; None where they are fewer than two or do not differ."""
-    networks = scored(findings)
+    networks = scored(findings).sound()
     axes = features(networks.architectures)
     if len(networks.scores) < LEAST_NETWORKS or not axes:
         return None
@@ -88,32 +88,21 @@ def _chart(drawn: Lines) -> dict[str, Any]:
                 "name": name,
                 "x": plain(np.hstack([places, gap]).round(3).ravel()),
                 "y": [*range(rows), None] * len(places),
-                "customdata": [[drawn.ids[i]] for i in chosen for _ in range(rows + 1)],
+                # The last row opens the card: a reader by keyboard meets each network once.
+                "customdata": [
+                    one for i in chosen for one in (*[None] * (rows - 1), [drawn.ids[i]], None)
+                ],
                 "text": [
                     word
                     for i in chosen
-                    for word in (*(text(row.texts[i]) for row in drawn.rows), "")
+                    for word in (*(f"{drawn.ids[i]}: {text(r.texts[i])}" for r in drawn.rows), "")
                 ],
-                "hovertemplate": "%{customdata[0]}<br>%{text}",
+                "hovertemplate": "%{text}",
                 "line": {"color": colour, "width": width},
                 "opacity": opacity,
             }
         )
-    ticks = [(x, place, word) for place, row in enumerate(drawn.rows) for x, word in row.ticks]
-    traces.append(
-        {
-            "type": "scatter",
-            "mode": "text",
-            "x": [x for x, _, _ in ticks],
-            "y": [place for _, place, _ in ticks],
-            "text": [text(word) for _, _, word in ticks],
-            "textposition": "top center",
-            "textfont": {"size": 11},
-            "hoverinfo": "skip",
-            "showlegend": False,
-            "cliponaxis": False,
-        }
-    )
+    traces.append(_words(drawn))
     return chart(
         traces,
         height=110 + BETWEEN_ROWS * rows,
@@ -129,3 +118,31 @@ def _chart(drawn: Lines) -> dict[str, Any]:
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         margin={"b": 60, "t": 10},
     )
+
+
+def _words(drawn: Lines) -> dict[str, Any]:
+    """Name the values of every axis above it; in turns below it where they are many or long."""
+    ticks = [
+        (x, place, word, _position(x, below=row.crowded and number % 2 == 1))
+        for place, row in enumerate(drawn.rows)
+        for number, (x, word) in enumerate(row.ticks)
+    ]
+    xs, ys, words, positions = (list(column) for column in zip(*ticks, strict=True))
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": xs,
+        "y": ys,
+        "text": [text(word) for word in words],
+        "textposition": positions,
+        "textfont": {"size": 11},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "cliponaxis": False,
+    }
+
+
+def _position(x: float, *, below: bool) -> str:
+    """Keep the words at the ends of an axis off the names of the axes and the side."""
+    side = "right" if x == 0 else "left" if x == 1 else "center"
+    return f"{'bottom' if below else 'top'} {side}"

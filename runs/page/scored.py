@@ -28,8 +28,20 @@ class Scored:
     """(N,) of the merged network; nan where it is not known."""
     latency_ms: Floats
     """(N,) nan where it was not measured."""
-    diverged: int
-    """Networks among them that diverged; they have the score of chance."""
+    diverged: NDArray[np.bool_]
+    """(N,) which of them diverged; they have the score of chance."""
+
+    def sound(self) -> Scored:
+        """Give those that did not diverge: one far-off score would stand for all differences."""
+        kept = np.flatnonzero(~self.diverged).tolist()
+        return Scored(
+            ids=[self.ids[i] for i in kept],
+            architectures=[self.architectures[i] for i in kept],
+            scores=self.scores[kept],
+            macs=self.macs[kept],
+            latency_ms=self.latency_ms[kept],
+            diverged=self.diverged[kept],
+        )
 
 
 def scored(findings: Findings) -> Scored:
@@ -53,7 +65,7 @@ def scored(findings: Findings) -> Scored:
         scores=np.asarray(values[there], dtype=np.float64),
         macs=_numbers(chosen["macs"]),
         latency_ms=_numbers(chosen["latency_ms"]),
-        diverged=int(lost.sum()),
+        diverged=np.asarray(lost, dtype=bool),
     )
 
 

@@ -10,9 +10,12 @@ from runs.page import (
     casualties,
     front,
     guidelines,
+    importance,
+    parallel,
     progress,
     ranking,
     repeat,
+    subspaces,
     trust,
 )
 from runs.page.data import report_data
@@ -26,6 +29,9 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     progress.section,
     trust.section,
     guidelines.section,
+    parallel.section,
+    importance.section,
+    subspaces.section,
     ranking.rungs,
     casualties.section,
     repeat.section,

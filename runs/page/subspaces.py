@@ -9,14 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 from numpy.typing import NDArray
 
-from evaluators.edf import Comparison, Distribution, compared
+from evaluators.edf import Comparison, compared
 from runs.figures import Theme
 from runs.page.charts import chart, numbers, text
 from runs.page.document import Block, Cell, Column, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
 from runs.page.scored import Scored, scored
 from runs.space_figures import subspace_figure
-from runs.space_views import BAND, SIDES, span, steps
+from runs.space_views import BAND, SHOWN, SIDES, span, steps
 from runs.wording import plural
 from search_space.architecture import Architecture
 from search_space.predicates import Predicate, parse_predicate
@@ -34,11 +34,13 @@ Flags = NDArray[np.bool_]
 def section(findings: Findings) -> Section | None:
     """Draw one figure for each predicate; None where there is nothing to compare."""
     networks = scored(findings)
-    given = [parse_predicate(text) for text in findings.predicates]
+    given = [parse_predicate(asked) for asked in findings.predicates]
     asked = given or chosen(networks.architectures)
     if not asked or not (given or len(networks.scores)):
         return None
-    blocks: list[Block] = [Text(text=_caution(given=bool(given), diverged=networks.diverged))]
+    blocks: list[Block] = [
+        Text(text=_caution(given=bool(given), diverged=int(networks.diverged.sum())))
+    ]
     for number, predicate in enumerate(asked, start=1):
         blocks += _compared(predicate, networks, findings.score, number)
     return Section(key="subspaces", title=TITLE, blocks=blocks)
@@ -100,7 +102,9 @@ def _compared(predicate: Predicate, networks: Scored, score: str, number: int) -
     found = compared(1 - networks.scores[known], networks.macs[known], inside[known])
     if isinstance(found, str):
         return [Text(text=f"{predicate.text}: not compared, {found}.")]
-    names = (predicate.text, "all others")
+    sides = (found.inside, found.outside)
+    words = (predicate.text, "all others")
+    names = tuple(f"{word} ({side.matched})" for word, side in zip(words, sides, strict=True))
     label = LABELS[score]
 
     def draw(theme: Theme, *, narrow: bool) -> Picture:
@@ -111,14 +115,13 @@ def _compared(predicate: Predicate, networks: Scored, score: str, number: int) -
             key=f"subspace-{number}",
             reading="A curve says which share of its side has at most the error below it, so the "
             "side whose curve lies further left errs less; where the bands (95 %) overlap, the "
-            "sides cannot be told apart there.",
-            alt=f"Distribution functions of error for {names[0]} and for all others. "
-            f"{_result(found)}",
+            "sides cannot be told apart.",
+            alt=f"Distribution functions of error: {' and '.join(names)}. {_result(found)}",
             chart=_chart(found, names, label),
             draw=draw,
         ),
         Text(text=f"{predicate.text}: {_result(found)}"),
-        _table(found, names, number),
+        _table(found, words, number),
     ]
 
 
@@ -126,8 +129,8 @@ def _result(found: Comparison) -> str:
     points = 100 * (found.inside.mean - found.outside.mean)
     left_out = sum(side.networks - side.matched for side in (found.inside, found.outside))
     lines = [
-        f"its networks err {abs(points):.2f} points {'more' if points > 0 else 'less'} than the "
-        f"others on average, at equal multiply-adds ({plural(found.bins, 'bin')}).",
+        f"Networks that meet it err {abs(points):.2f} points {'more' if points > 0 else 'less'} "
+        f"than the others on average, at equal multiply-adds ({plural(found.bins, 'bin')}).",
         f"Kolmogorov-Smirnov distance {found.distance:.2f}, p = {found.p_value:.2g} by drawing "
         "the sides anew within bins.",
     ]
@@ -136,12 +139,12 @@ def _result(found: Comparison) -> str:
     return " ".join(lines)
 
 
-def _chart(found: Comparison, names: tuple[str, str], label: str) -> dict[str, Any]:
+def _chart(found: Comparison, names: Sequence[str], label: str) -> dict[str, Any]:
     ends = span([found.inside, found.outside])
+    shown = span([found.inside, found.outside], SHOWN)
     traces: list[dict[str, Any]] = []
     for (field, colour), name, dash in zip(SIDES, names, ("solid", "dash"), strict=True):
-        side: Distribution = getattr(found, field)
-        told = steps(side, ends)
+        told = steps(getattr(found, field), ends)
         shared = {"type": "scatter", "x": numbers(told.errors), "mode": "lines"}
         shared |= {"legendgroup": field}
         edge = shared | {"showlegend": False, "hoverinfo": "skip"}
@@ -157,14 +160,14 @@ def _chart(found: Comparison, names: tuple[str, str], label: str) -> dict[str, A
             shared
             | {
                 "y": numbers(told.shares, 4),
-                "name": text(f"{name} ({side.matched})"),
+                "name": text(name),
                 "line": {"color": colour, "width": 2, "shape": "hv", "dash": dash},
                 "hovertemplate": "%{y:.0%} have an error of at most %{x:.2f}",
             },
         ]
     return chart(
         traces,
-        xaxis={"title": {"text": label}, "range": [100 * end for end in ends]},
+        xaxis={"title": {"text": label}, "range": [100 * end for end in shown]},
         yaxis={
             "title": {"text": "share of networks with at most this error"},
             "range": [0, 1.01],
