@@ -62,7 +62,11 @@ RECIPE: tuple[tuple[str, Callable[[FullRecipe], str], str], ...] = (
         ),
         "published: 2 of strength 9, chance 50%; ours equalises no histograms",
     ),
-    ("drop path", lambda r: f"{r.drop_path:.3g} at the last block", "published for this size"),
+    (
+        "drop path",
+        lambda r: f"{r.drop_path:.3g} at the last block",
+        "published for this size, less in a short training",
+    ),
     (
         "moving average",
         lambda r: f"decay {r.average:.4f}; these are the weights",
@@ -299,7 +303,7 @@ def _recipe(told: Told) -> list[str]:
         "which follow ConvNeXt's; drop path, mixup and cutmix are those of its variant of this "
         "size, the moving average is that of ConvNeXt, SLaK and RepLKNet. They were made for 300 "
         "epochs of 1.28 million images; augmentation, smoothing and drop path act here with "
-        f"{strength:.0%} of their published strength, in proportion to the length up to "
+        f"{strength:.1%} of their published strength, in proportion to the length up to "
         f"{FULL_STRENGTH_EPOCHS} epochs.{dense} Batch norms were averaged anew over training "
         "images at the end.",
         table(
