@@ -102,13 +102,16 @@ def test_the_answer_names_the_network_its_numbers_and_the_baseline(
     answer = re.sub(r"\s+", " ", reader.text)
     assert f"Take network {row['id']} (kernels by stage {row['kernels']})" in answer
     assert f"{row['latency_ms']:.3f} ms for one image on this device" in answer
-    assert f"{row['params']:,} parameters, {row['accuracy']:.1%} of the validation" in answer
+    assert f"{row['params']:,} parameters, {row['macs'] / 1e6:.2f} million multiply-adds" in answer
+    assert f"multiply-adds, {row['accuracy']:.1%} of the validation images right after" in answer
     assert (
-        "Trained on for 12 epochs, it gets 90.2% of the test images right; "
+        "Whether it is the best of the 19 is not known, as the noise of a training was not "
+        "measured; trained on for 12 epochs it gets 90.2% of the test images right, "
         "multinomial logistic regression on the same data gets 83.6%."
     ) in answer
+    assert "The guidelines were not tested here" in answer
     assert (
-        "This rests on 19 trainings of 19 distinct networks; "
+        "It rests on 19 trainings of 19 distinct networks; "
         "the search took 22 min, 2 trainings at a time."
     ) in answer
 
@@ -120,9 +123,9 @@ def test_a_network_that_loses_to_the_linear_classifier_is_called_so(frame: pd.Da
 
 
 def test_a_run_without_a_final_training_says_so(frame: pd.DataFrame) -> None:
-    assert "It was not trained on after the search" in read(frame, final=None).text
+    assert "it was not trained on after the search" in read(frame, final=None).text
     final = facts_of(frame)["final"] | {"test_accuracy": None, "state": "diverged"}
-    assert "Its longer training diverged and left nothing to test" in read(frame, final=final).text
+    assert "its longer training diverged and left nothing to test" in read(frame, final=final).text
 
 
 def test_what_was_left_out_is_counted_with_its_reasons(frame: pd.DataFrame) -> None:
@@ -284,7 +287,7 @@ def test_other_objectives_make_a_page(names: tuple[str, ...]) -> None:
 def test_a_run_without_trials_makes_a_page() -> None:
     reader = read(frame_of([]))
     assert "No training was complete, so there is no network to recommend." in reader.text
-    assert "This rests on 0 trainings of 0 distinct networks" in reader.text
+    assert "It rests on 0 trainings of 0 distinct networks" in reader.text
     assert "No trial has a place in the ranking." in reader.text
     assert "Hypervolume" not in reader.text
 
@@ -301,7 +304,7 @@ def test_a_run_in_which_everything_failed_says_why() -> None:
 
 def test_a_run_of_one_trial_makes_a_page() -> None:
     reader = read(frame_of(rows(1)))
-    assert "This rests on 1 training of 1 distinct network;" in reader.text
+    assert "It rests on 1 training of 1 distinct network;" in reader.text
     assert "The first 1 of 1 trial" in reader.text
 
 
@@ -334,7 +337,7 @@ def test_facts_that_nobody_knows_are_left_out(frame: pd.DataFrame) -> None:
 def test_numpy_values_are_written_as_plain_ones(frame: pd.DataFrame) -> None:
     text = read(frame, hypervolume=np.float64(0.5), spent=np.int64(1200)).text
     assert "Hypervolume 0.5000" in text
-    assert "This rests on 1,200 trainings" in text
+    assert "It rests on 1,200 trainings" in text
 
 
 def test_zeros_are_told_where_a_network_has_some(frame: pd.DataFrame) -> None:
@@ -400,6 +403,13 @@ def test_noise_champion_and_fidelity_stand_at_the_ranking(studied: Reader) -> No
         "taps that meet it",
     ):
         assert text in studied.text
+
+
+def test_the_answer_says_how_sure_it_is_and_which_guidelines_hold(studied: Reader) -> None:
+    answer = re.sub(r"\s+", " ", studied.text)
+    assert re.search(r"It is the best of the 20 with a probability of \d+%, and", answer)
+    assert "Of the guidelines, at 2 epochs" in answer
+    assert "G1 structure (-1.36 [-2.05, -0.67]): contradicted" in answer
 
 
 def test_a_dense_run_is_told_in_miou_and_pixels(studied: Reader) -> None:

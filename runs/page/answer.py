@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from runs.console import duration
+from runs.guideline_text import NAMES, effect_text
 from runs.method_text import batch_text, device_text
 from runs.noise_text import standing_text
 from runs.page.findings import Findings
@@ -24,12 +25,16 @@ from runs.wording import (
     spent_text,
 )
 
+UNPROVEN = ("undecided", "not testable")
+"""Verdicts whose effects are no news."""
+REASON_LETTERS = 200
+"""Length at which the reason of a failure is cut."""
 SHORT = "right after the short training of the search"
 """When the score of a trial was taken."""
 
 
 def subtitle(findings: Findings) -> str:
-    """Say what was searched for, on which data and device, and when."""
+    """Say what was searched for, on which data and device, when, and what it rests on."""
     facts = findings.facts
     data = facts.get("data") or {}
     device = device_text(facts.get("device") or {}, short=True)
@@ -39,7 +44,11 @@ def subtitle(findings: Findings) -> str:
         f"with {device}" if device else "",
         f"begun {str(facts['started'])[:10]}" if facts.get("started") else "",
     ]
-    return ", ".join(part for part in parts if part)
+    return (
+        f"{', '.join(part for part in parts if part)}. It rests on {spent_text(facts)} of "
+        f"{plural(facts.get('distinct') or 0, 'distinct network')}{_whole(facts)}"
+        f"{_time(facts, findings.frame)}."
+    )
 
 
 def _name(objective: Objective) -> str:
@@ -47,25 +56,69 @@ def _name(objective: Objective) -> str:
 
 
 def sentences(findings: Findings) -> list[str]:
-    """Give the sentences that a reader in a hurry needs."""
-    facts, frame = findings.facts, findings.frame
-    done = (
-        f"This rests on {spent_text(facts)} of "
-        f"{plural(facts.get('distinct') or 0, 'distinct network')}{_whole(facts)}"
-        f"{_time(facts, frame)}."
-    )
-    complete = frame[frame["state"] == "complete"]
-    found = complete[complete["id"].isin([facts.get("recommended")])]
-    if not len(found):
-        return ["No training was complete, so there is no network to recommend.", done]
+    """Give three sentences: the network to take and its cost, how sure that is, the guidelines."""
+    complete = findings.complete
+    found = complete[complete["id"].isin([findings.facts.get("recommended")])]
+    if found.empty:
+        first = "No training was complete, so there is no network to recommend."
+        return [first, _lost(findings.frame), _guidelines(findings.facts)]
     row: Any = found.iloc[0]
+    facts = findings.facts
+    milli = "" if missing(row["latency_ms"]) else f"{milliseconds(row['latency_ms'])} ms for "
     first = (
         f"Take network {row['id']} (kernels by stage {plain(row['kernels'])}): "
-        f"{milliseconds(row['latency_ms'])} ms for {batch_text(facts)} on this device, "
-        f"{fixed(row['params'], 0)} parameters, "
-        f"{standing_text(facts, row, right_after=SHORT)}."
+        f"{milli and f'{milli}{batch_text(facts)} on this device, '}"
+        f"{fixed(row['params'], 0)} parameters, {fixed(row['macs'] / 1e6, 2)} million "
+        f"multiply-adds, {standing_text(facts, row, right_after=SHORT)}."
     )
-    return [first, _final_sentence(facts), done]
+    return [first, f"{_certainty(findings, row)}; {_final(facts)}.", _guidelines(facts)]
+
+
+def _certainty(findings: Findings, row: Any) -> str:
+    """Say how sure it is that no other network is better."""
+    competing = findings.competing
+    own = competing[competing["id"] == row["id"]]
+    if own.empty or missing(own.iloc[0]["p_best"]):
+        return (
+            f"Whether it is the best of the {len(competing):,} is not known, as the noise of a "
+            "training was not measured"
+        )
+    tied = int((competing["tied"].fillna(value=False) & (competing["id"] != row["id"])).sum())
+    others = (
+        f"{tied:,} of the others cannot be told from the first of the ranking"
+        if tied
+        else "no other is level with the first of the ranking"
+    )
+    return (
+        f"It is the best of the {len(competing):,} with a probability of "
+        f"{own.iloc[0]['p_best']:.0%}, and {others}"
+    )
+
+
+def _lost(frame: pd.DataFrame) -> str:
+    """Say why there is no network."""
+    if frame.empty:
+        return "Not one training came to an end."
+    errors = frame["error"].dropna().astype(str).str.split("\n").str[0].value_counts()
+    states = frame["state"].value_counts()
+    counted = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    reason = f"; the commonest reason: {errors.index[0][:REASON_LETTERS]}" if len(errors) else ""
+    return f"Of {plural(len(frame), 'training')} {counted}{reason}."
+
+
+def _guidelines(facts: Facts) -> str:
+    """Say which guidelines hold on this task."""
+    verdicts = (facts.get("guidelines") or {}).get("verdicts") or ()
+    if not verdicts:
+        return "The guidelines were not tested here; 'replk-search guidelines' does."
+    groups: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        effect = effect_text(verdict) if verdict["word"] not in UNPROVEN else ""
+        name = NAMES[verdict["guideline"]] + (f" ({effect})" if effect else "")
+        groups.setdefault(verdict["word"], []).append(name)
+    said = [f"{' and '.join(names)}: {word}" for word, names in groups.items()]
+    at = (facts["guidelines"].get("fidelity") or "").strip()
+    return f"Of the guidelines{f', at {at}' if at else ''}, {'; '.join(said)}."
 
 
 def _whole(facts: Facts) -> str:
@@ -75,14 +128,14 @@ def _whole(facts: Facts) -> str:
     return f", {facts['rungs']['rows'][-1]['trained']:,} of which went through all rungs"
 
 
-def _final_sentence(facts: Facts) -> str:
+def _final(facts: Facts) -> str:
     final = facts.get("final")
     if not final:
-        return "It was not trained on after the search, so what it can reach is not known."
+        return "it was not trained on after the search, so what it can reach is not known"
     reached, linear = scores_of(final, "test_"), scores_of(final, "baseline_test_")
     baseline = f"multinomial logistic regression on the same data gets {score_text(linear)}"
     if missing(reached["accuracy"]):
-        return f"Its longer training diverged and left nothing to test; {baseline}."
+        return f"its longer training diverged and left nothing to test, {baseline}"
     epochs = final.get("epochs")
     length = "longer" if missing(epochs) else f"for {plural(float(epochs), 'epoch')}"
     end = ", the last round of which diverged" if final.get("state") == "diverged" else ""
@@ -90,8 +143,8 @@ def _final_sentence(facts: Facts) -> str:
     if not missing(bar) and main_score(reached)[1] <= bar:
         verdict = ", so on this data the network is not worth its cost"
     return (
-        f"Trained on {length}{end}, it gets {score_text(reached, 'the test images')} right; "
-        f"{baseline}{verdict}."
+        f"trained on {length}{end} it gets {score_text(reached, 'the test images')} right, "
+        f"{baseline}{verdict}"
     )
 
 
