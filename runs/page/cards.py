@@ -29,7 +29,7 @@ from runs.page.document import (
 )
 from runs.page.drawing import drawing
 from runs.page.findings import Findings
-from runs.page.sketches import Curve, curve_drawing, curve_words, heat_map, heat_words
+from runs.page.sketches import Curve, curve_drawing, heat_map
 from runs.wording import (
     MISSING,
     Facts,
@@ -79,16 +79,13 @@ def _card(row: Mapping[str, Any], findings: Findings) -> Card:
         drawing(architecture, name=f"Network {network}", key=f"{FILES}/{network}"),
         Pairs(rows=_pairs(row, architecture, trainings, findings)),
     ]
-    words = []
     if seen := findings.seen.get(network):
         blocks.append(heat_map(seen, name=f"Effective receptive field of {network}"))
-        words.append(heat_words(seen))
     if curves := _curves(trainings, findings):
         blocks.append(curve_drawing(curves, name=f"Learning curve of {network}"))
-        words.append(curve_words(curves))
     if reason := findings.unseen.get(network):
-        words.append(f"What it sees was not measured: {reason}.")
-    blocks += [Text(text=text, soft=True) for text in words]
+        text = f"What it sees was not measured: {reason}."
+        blocks.append(Text(text=text, soft=True))
     if table := _cost_table(row, architecture, facts):
         blocks.append(table)
     blocks.append(Code(text="\n".join(_commands(network, facts))))
@@ -154,7 +151,7 @@ def _final(network: str, facts: Facts) -> str:
         return ""
     if final.get("state") == "diverged":
         return "its final training diverged"
-    epochs = final.get("epochs")
+    epochs: Any = final.get("epochs")
     length = "" if missing(epochs) else f"for {plural(float(epochs), 'epoch')}: "
     parts = [
         score_text(scores, images)
@@ -204,7 +201,7 @@ def _size(row: Mapping[str, Any]) -> str:
     text = f"{int(row['params']):,} parameters, {int(row['macs']):,} multiply-adds, merged"
     if not missing(row.get("params_train")):
         text += f"; {int(row['params_train']):,} parameters in training"
-    nonzero = row.get("params_nonzero")
+    nonzero: Any = row.get("params_nonzero")
     if not missing(nonzero) and row.get("weights_sparsity"):
         text += f", {int(nonzero):,} of the merged ones not zero"
     return text
@@ -227,7 +224,7 @@ def compliance_text(architecture: Architecture) -> str:
 
 
 def compliance_words(architecture: Architecture) -> tuple[str, str, str, str]:
-    """Say in a word each what S1 to S4 rest on: structures, branches, kernels, added blocks."""
+    """Say in a word or two what S1 to S4 rest on: structures, branches, kernels, added blocks."""
     scores, stages = compliance(architecture), architecture.canonical.stages
     structures = dict.fromkeys(STRUCTURES.get(s.structure, s.structure) for s in stages)
     large = [stage for stage in stages if max(stage.kernels) >= LARGE_KERNEL]
@@ -242,7 +239,7 @@ def compliance_words(architecture: Architecture) -> tuple[str, str, str, str]:
             kinds.append("bare" if plain else "small")
     kernels = "|".join(str(max(stage.kernels)) for stage in stages)
     added = "shallow" if scores.s4 is None else "3x3" if scores.s4 >= 0.5 else "large"
-    return "/".join(structures), "/".join(dict.fromkeys(kinds)) or "unlarge", kernels, added
+    return "/".join(structures), "/".join(dict.fromkeys(kinds)) or "no large", kernels, added
 
 
 # Learning curves.
@@ -288,8 +285,8 @@ def _cost_table(row: Mapping[str, Any], architecture: Architecture, facts: Facts
         rows.append(Row(cells=cells))
     return Table(
         key=f"cost-{row['id']}",
-        caption=f"Cost part by part, of the merged network and one image: {fixed(params / 1e3, 1)} k "
-        f"parameters and {fixed(macs / 1e6, 2)} MMACs in all.",
+        caption="Cost part by part, of the merged network and one image: "
+        f"{fixed(params / 1e3, 1)} k parameters and {fixed(macs / 1e6, 2)} MMACs in all.",
         columns=[Column(heading=heading, number=number) for heading, number in headings],
         rows=rows,
     )

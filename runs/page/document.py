@@ -161,6 +161,8 @@ class Drawing:
     alt: str
     key: str = ""
     """Of its file `figures/<key>.svg`; empty for none."""
+    reading: str = ""
+    """A sentence below it that says how to read it, and what Markdown shows of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,7 +76,7 @@ def _figure(block: Figure, folder: str) -> str:
 
 
 def _drawing(block: Drawing, folder: str) -> str:
-    words = escape(block.alt)
+    words = escape(block.reading or block.alt)
     return f"![drawing]({folder}/{block.key}.svg)\n\n{words}" if block.key else words
 
 

@@ -74,18 +74,16 @@ def heat_map(seen: Seen, *, name: str) -> Drawing:
         name=name,
         words="Heat map of the effective receptive field of the last stage.",
         style=STYLE,
+        reading=_heat_words(seen),
     )
 
 
-def heat_words(seen: Seen) -> str:
-    """Say what a heat map shows, and its numbers."""
-    bound = "at least " if seen.saturated else ""
-    cut = "; the border of the image cuts it" if seen.saturated else ""
+def _heat_words(seen: Seen) -> str:
+    bound, cut = ("at least ", ", cut by the border") if seen.saturated else ("", "")
     return (
-        f"What it sees: the brighter a pixel, the more it moves the middle of the last stage "
-        f"(positive gradient, mean of {plural(seen.images, 'test image')}, logarithmic up to "
-        f"the peak). Half of it lies in {seen.area50:.1%} of the pixels; its radius sigma is "
-        f"{bound}{fixed(seen.sigma_px, 1)} px{cut}."
+        "What it sees: brighter pixels move the middle of the last stage more, in logarithmic "
+        f"steps; half of that lies in {seen.area50:.1%} of the pixels, sigma is {bound}"
+        f"{fixed(seen.sigma_px, 1)} px{cut} (mean of {plural(seen.images, 'test image')})."
     )
 
 
@@ -131,15 +129,15 @@ def curve_drawing(curves: Sequence[Curve], *, name: str) -> Drawing:
         name=name,
         words=f"Learning curve: training loss {_course(curves[0])}.",
         style=STYLE,
+        reading=_curve_words(curves),
     )
 
 
-def curve_words(curves: Sequence[Curve]) -> str:
-    """Say what learning curves show."""
+def _curve_words(curves: Sequence[Curve]) -> str:
     seeds = f"; thin lines are {plural(len(curves) - 1, 'other seed')}" if len(curves) > 1 else ""
     return (
-        f"How it learnt: each point is the mean training loss since the point before, over the "
-        f"steps of the optimiser{seeds}; it went {_course(curves[0])}."
+        "How it learnt: training loss, the mean since the point before; it went "
+        f"{_course(curves[0])}{seeds}."
     )
 
 
@@ -162,5 +160,13 @@ def _colour(value: float) -> str:
 def _png(seen: Seen) -> str:
     """Give a map as the data address of a PNG, a pixel a value."""
     data = io.BytesIO()
-    imsave(data, seen.map, cmap=COLOURS, vmin=0, vmax=1, format="png", metadata={"Software": None})
+    imsave(
+        data,
+        seen.map,
+        cmap=COLOURS,
+        vmin=0,
+        vmax=1,
+        format="png",
+        metadata={"Software": "replk-search"},
+    )
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -28,6 +28,7 @@ def picture(
     words: str,
     style: str = "",
     key: str = "",
+    reading: str = "",
 ) -> Drawing:
     """Make a drawing of SVG elements.
 
@@ -38,6 +39,7 @@ def picture(
         words: what somebody who cannot see it must know.
         style: of its own, beside `STYLE`.
         key: of its file; empty for none.
+        reading: a sentence below it.
     """
     width, height = map(px, size)
     svg = (
@@ -46,7 +48,7 @@ def picture(
         f"<style>{STYLE}{style}</style><desc>{escape(words)}</desc>"
         f'<rect class="ground" width="100%" height="100%"/>{body}</svg>'
     )
-    return Drawing(svg=svg, alt=words, key=key)
+    return Drawing(svg=svg, alt=words, key=key, reading=reading)
 
 
 def text(words: str, x: float, y: float, *, kind: str = "", anchor: str = "start") -> str:
