@@ -41,11 +41,14 @@ function template() {
 }
 
 // What depends on theme, width and paper; everything else is the figure's own.
-function dress({ layout }) {
+function dress({ data, layout }) {
+  const names = data.filter((trace) => trace.name && trace.showlegend !== false).length;
   const narrow = NARROW.matches && !printing;
   const below = { orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom" };
   return {
     template: template(),
+    // Below a narrow chart each name has a line of its own.
+    height: (layout.height ?? 460) + (narrow && layout.showlegend !== false ? 18 * names : 0),
     margin: narrow ? { l: 8, r: 8, t: 24, b: 8 } : { l: 60, r: 20, t: 30, b: 50, ...layout.margin },
     legend: { ...layout.legend, ...(narrow ? below : {}) },
     // A finger that moves the page must not zoom a chart.
