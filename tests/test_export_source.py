@@ -23,7 +23,7 @@ from builders.network import build_network, inference_network
 from evaluators.batches import Normaliser
 from evaluators.images import ImageData, Split
 from runs.export.source import model_source
-from runs.export.source_pieces import MODULES
+from runs.export.source_pieces import MODULES, all_pieces
 from search_space.architecture import Architecture, Stage, Stem
 from search_space.families import FAMILIES, STRUCTURES
 from search_space.published import published_networks
@@ -228,6 +228,13 @@ def test_it_holds_only_what_the_network_needs() -> None:
     for name in ("ResponseNorm", "SqueezeExcite", "BatchNorm2d", "Strips", "Pyramid", "RepLK"):
         assert name not in plain
     assert "class NormedPyramid" in source_of(DENSE["convnext"])
+
+
+def test_every_part_is_needed_by_some_network() -> None:
+    deep = tuple(replace(stage, structure="depthwise") for stage in SMALL["unireplknet"].stages)
+    rows = [*SMALL.values(), *DENSE.values(), replace(SMALL["unireplknet"], stages=deep)]
+    written = "\n".join(map(source_of, rows))
+    assert all(piece.text in written for piece in all_pieces().values())
 
 
 def test_images_are_normalised_as_in_the_search() -> None:

@@ -35,14 +35,15 @@ def all_pieces() -> dict[str, Piece]:
     """Give the pieces by name, in the order of the modules and of the lines in them."""
     pieces = {}
     for module in MODULES:
-        source, heading = inspect.getsource(module), inspect.getdoc(module)
-        assert heading is not None
-        for node in ast.parse(source).body:
+        source = inspect.getsource(module)
+        tree = ast.parse(source)
+        heading, *_ = (ast.get_docstring(tree) or "").splitlines()
+        for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 text = ast.get_source_segment(source, node)
                 assert text is not None
                 assert node.name not in pieces, f"two pieces are called {node.name}"
-                pieces[node.name] = Piece(text, heading.splitlines()[0], names_in(node))
+                pieces[node.name] = Piece(text, heading, names_in(node))
     return pieces
 
 
@@ -66,16 +67,16 @@ def needed_pieces(text: str) -> list[str]:
 
 def needed_imports(names: frozenset[str]) -> list[str]:
     """Write the imports that bind these names, in ruff's order; names bound elsewhere are left."""
-    whole: dict[str, str] = {}
+    modules: dict[str, str] = {}
     members: dict[str, list[str]] = {}
     for name, (module, member) in _imported().items():
         if name in names and member is None:
-            whole[module] = f"import {module}" + (f" as {name}" if name != module else "")
+            modules[module] = f"import {module}" + (f" as {name}" if name != module else "")
         elif name in names and member is not None:
             members.setdefault(module, []).append(member)
     sections: list[list[str]] = [[], []]
-    for module in sorted(whole):
-        sections[_foreign(module)].append(whole[module])
+    for module in sorted(modules):
+        sections[_foreign(module)].append(modules[module])
     for module in sorted(members):
         from_here = ", ".join(sorted(members[module]))
         sections[_foreign(module)].append(f"from {module} import {from_here}")

@@ -65,7 +65,8 @@ class ReparamKernel(nn.Module):
 class DilatedReparam(ReparamKernel):
     """The sum of `ReparamKernel`, its branches dilated, and a batch norm behind it.
 
-    Source: Dilated Reparam Block of UniRepLKNet, arXiv 2311.15599, section 3.1.
+    Train it in float32 on a CPU, where torch 2.13 loses the gradients of dilated kernels in half
+    precision. Source: Dilated Reparam Block of UniRepLKNet, arXiv 2311.15599, section 3.1.
     """
 
     def __init__(self, width: int, kernel: int, branches: Sequence[tuple[int, int]] = ()) -> None:
