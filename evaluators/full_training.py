@@ -57,7 +57,7 @@ def train_fully(
         report: called twice a second with `step`, `total_steps` and `loss`.
         between_steps: called before every step; may block.
         goes_on: a state that `keep` was given in the same training.
-        keep: takes a state now and then.
+        keep: takes a state now and then, and that of the last step.
         keep_s: seconds between two.
 
     Returns:
@@ -124,7 +124,7 @@ def train_fully(
                     continue
                 if not course.finite:
                     return False
-                if keep is not None and now - kept >= wait and step < total:
+                if keep is not None and (step == total or now - kept >= wait):
                     keep({**carried.captured(course, of), "average": average.state()})
                     kept = time.monotonic()
                     wait = keep_s * max(1.0, kept - now)

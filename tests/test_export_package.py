@@ -270,6 +270,9 @@ def test_a_training_that_is_ended_goes_on_with_the_same_command(
     given: dict[str, Any] = {"epochs": 3, "device": "cpu", "note": print, "keep_s": 0}
     steps: list[int] = []
 
+    def no_step(**_: Any) -> None:
+        raise AssertionError("nothing was left to train")
+
     def report(*, step: int, **_: Any) -> None:
         steps.append(step)
         if step == 4:
@@ -280,14 +283,19 @@ def test_a_training_that_is_ended_goes_on_with_the_same_command(
     (state,) = (run / "exports").iterdir()
     assert state.name.startswith(f"{chosen.id}-3-epochs-")
     steps.clear()
-    network, _ = training_on.trained_on(
+    network, _, _ = training_on.trained_on(
         run, plan, chosen, data, report=lambda step, **_: steps.append(step), **given
     )
     assert steps[0] == 5
+    # The package may still break: what is trained stays.
+    again, _, left = training_on.trained_on(run, plan, chosen, data, report=no_step, **given)
+    assert left == state
+    training_on.forget(left)
     assert not (run / "exports").exists()
-    whole, _ = training_on.trained_on(run, plan, chosen, data, report=lambda **_: None, **given)
-    for one, other in zip(network.parameters(), whole.parameters(), strict=True):
-        assert torch.equal(one, other)
+    whole, _, _ = training_on.trained_on(run, plan, chosen, data, report=lambda **_: None, **given)
+    for same in (network, again):
+        for one, other in zip(same.parameters(), whole.parameters(), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_a_training_that_diverges_ends_with_1(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -47,10 +48,14 @@ def onnx_difference(model: bytes, merged: nn.Module, images_BCHW: Tensor) -> flo
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Give the greatest |difference| over the greatest |expected|; infinite for other shapes."""
+    """Give the greatest |difference| over the greatest |expected|.
+
+    Infinite for other shapes, and where a number is not finite.
+    """
     if found.shape != expected.shape:
-        return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+        return math.inf
+    worst = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+    return worst if math.isfinite(worst) else math.inf
 
 
 def _session() -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ from runs.export.onnx_file import BATCHES, onnx_difference, onnx_model
 from runs.export.progress import TrainingBar
 from runs.export.readme import Told, lines, readme
 from runs.export.source import model_source
-from runs.export.training_on import trained_on
+from runs.export.training_on import forget, trained_on
 from runs.latencies import first_device
 from runs.plan import Plan, resolved_device
 from runs.salvage import salvaged
@@ -109,10 +110,11 @@ def export_network(
         pass
     with TrainingBar(quiet=quiet) as bar:
         recipe: FullRecipe | None = None
+        state: Path | None = None
         if train_epochs is None:
             network = kept_network(chosen, data.num_classes)
         else:
-            network, recipe = trained_on(
+            network, recipe, state = trained_on(
                 run,
                 plan,
                 chosen,
@@ -125,12 +127,20 @@ def export_network(
         bar.note("scoring it on the validation and the test images, and writing the package")
         merged = inference_network(network)
         val, test = (evaluate(merged, data, split, device=where) for split in ("val", "test"))
+        if not math.isfinite(val.loss):
+            raise WorkFailed(
+                f"{chosen.id}: its logits must be finite, they are not on the validation images; "
+                "export another network of the front, or train it from other weights"
+            )
         before = None
         if recipe is not None and chosen.weights is not None:
             start = inference_network(kept_network(chosen, data.num_classes))
             before = evaluate(start, data, device=where)
-        written = _Package(plan, chosen, data, network, merged.cpu())
-        return written.write(to, recipe=recipe, val=val, test=test, before=before)
+        package = _Package(plan, chosen, data, network, merged.cpu())
+        exported = package.write(to, recipe=recipe, val=val, test=test, before=before)
+    if state is not None:
+        forget(state)
+    return exported
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,11 @@ def trained_on(
     report: Callable[..., None],
     note: Callable[[str], None],
     keep_s: float = KEEP_S,
-) -> tuple[nn.Module, FullRecipe]:
+) -> tuple[nn.Module, FullRecipe, Path]:
     """Train a network with the full recipe, from the weights that the run kept, or from none.
 
-    While it lasts, its state is kept in the run directory; a second call with the same arguments
-    goes on from there.
+    Its state is kept in the run directory until `forget` is called; a second call with the same
+    arguments goes on from there, at its end too.
 
     Args:
         run: directory of the run.
@@ -65,7 +65,7 @@ def trained_on(
         keep_s: seconds between two states.
 
     Returns:
-        The trained network, in eval mode on the CPU, and the recipe.
+        The trained network, in eval mode on the CPU, the recipe, and the file of the state.
 
     Raises:
         RunError: the state on the disk is damaged.
@@ -102,16 +102,21 @@ def trained_on(
         if not state.exists():
             raise
         raise KeyboardInterrupt(f"The same command goes on with the training ({state}).") from None
-    # What diverged would do so again from its state.
-    state.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        state.parent.rmdir()
     if not finite:
+        # It would do so again from its state.
+        forget(state)
         raise WorkFailed(
             f"--train-epochs {epochs:g}: the loss must stay finite, it did not (the training "
             "diverged); export without --train-epochs, or train another network of the front"
         )
-    return network.cpu().eval(), recipe
+    return network.cpu().eval(), recipe, state
+
+
+def forget(state: Path) -> None:
+    """Delete the state of a training that is not needed any more."""
+    with contextlib.suppress(OSError):
+        state.unlink(missing_ok=True)
+        state.parent.rmdir()
 
 
 def _train(
