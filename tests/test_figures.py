@@ -226,7 +226,7 @@ def test_bars_are_left_out_where_the_interval_is_not_known() -> None:
 
 def test_the_front_is_a_line_of_steps_for_two_objectives_only() -> None:
     def corners(names: tuple[str, ...]) -> int:
-        return len(drawn(rows(9), names).lines[0].get_path().vertices)
+        return len(np.asarray(drawn(rows(9), names).lines[0].get_path().vertices))
 
     assert corners(NAMES) == 2 * len(front(frame_of(rows(9)), BOTH)) - 1
     assert corners(("accuracy", "latency", "params")) == 0

@@ -102,7 +102,8 @@ def traces(view: View, marks: Marks, told: Mapping[int, str]) -> list[dict[str, 
         "hoverinfo": "skip",
     }
     return [
-        _points(view, groups["faint"], "faint", told) | {"marker": FAINT | {"symbol": "circle"}},
+        _points(view, groups["faint"], "faint", told)
+        | {"marker": FAINT, "name": view.names["faint"] + _beyond(view)},
         joined,
         *(
             _points(view, groups[worth], worth, told)
