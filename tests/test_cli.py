@@ -42,7 +42,8 @@ def one_sentence(error: str) -> str:
 
 def test_the_console_has_exactly_these_commands() -> None:
     assert sorted(cli.commands) == [
-        *("audit", "erf", "export", "guidelines", "profile", "report", "resume", "search", "space"),
+        *("audit", "compare", "erf", "export", "guidelines"),
+        *("profile", "report", "resume", "search", "space"),
     ]
 
 
@@ -116,6 +117,7 @@ def test_the_version_is_told_also_where_nothing_is_installed(say: Say) -> None:
         (("resume",), "Missing argument 'RUN'"),
         (("resume", "/no/where"), "/no/where: must be the directory of a run, there is none"),
         (("report", "/no/where"), "/no/where: must hold trials.jsonl"),
+        (("compare", "/no/where"), "RUN: must be two runs or more, got 1"),
         (("profile", "unireplknet_xxl"), "did you mean 'unireplknet_xl'?"),
         (("profile", "unireplknet_a", "--size", "big"), "must be one side or HEIGHTxWIDTH"),
         (("space", "tiny", "--json"), "--json: must stand with 'published'; remove it"),

@@ -48,6 +48,16 @@ class Grounds:
     notes: tuple[str, ...]
     """What else a reader must know of the choice."""
 
+    @property
+    def alike(self) -> str:
+        """What is the same in all runs, of what matters to the objectives."""
+        told = ["Task", "data"]
+        if not any(own.what == "recipe" for own in self.differences):
+            told.append("recipe")
+        if any(own.name == "latency" for own in self.objectives):
+            told += ["device", "way of timing"]
+        return f"{', '.join(told[:-1])} and {told[-1]} are the same in all runs."
+
 
 def device_text(run: Run) -> str:
     """Name what a run measured latency on."""

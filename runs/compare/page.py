@@ -7,13 +7,15 @@ from runs.compare.facts import facts, notes
 from runs.compare.grounds import data_text, device_text, recipe_text
 from runs.compare.measures import INDICATORS, Comparison
 from runs.compare.pictures import draw_objectives, draw_progress
-from runs.compare.repeated import repeats, tests
+from runs.compare.repeated import group_line, repeats, tests
 from runs.compare.series import progress_series, run_series
 from runs.compare.words import INDICATOR_WORDS, answer, indicator_cell
 from runs.page.document import (
     Block,
     Cell,
+    Code,
     Column,
+    Details,
     Document,
     Figure,
     Points,
@@ -219,7 +221,7 @@ def _grounds(comparison: Comparison) -> Section:
                     device_text(own.run),
                     f"{own.run.plan.settings.latency_backend}, "
                     f"{plural(own.run.plan.settings.latency_batch, 'image')}",
-                    recipe_text(own.run),
+                    f"{own.run.plan.recipe.epochs:g}",
                 )
             ]
         )
@@ -229,16 +231,26 @@ def _grounds(comparison: Comparison) -> Section:
     table = Table(
         key="grounds",
         caption="What each run did",
-        columns=[Column(heading=heading) for heading in (*headings, "recipe")],
+        columns=[Column(heading=heading) for heading in (*headings, "epochs")],
         rows=rows,
         wrap=True,
     )
-    said = notes(comparison)
-    lead: list[Block] = [
-        Points(items=said)
-        if said
-        else Text(
-            text="Task, data, device, the way of timing and the recipe are the same in all runs."
+    blocks: list[Block] = [Text(text=comparison.grounds.alike)]
+    if said := notes(comparison):
+        blocks.append(Points(items=said))
+    blocks.append(table)
+    if len(comparison.groups) > 1:
+        lines = [group_line(own, comparison) for own in comparison.groups]
+        blocks.append(Details(summary="What sets the plans apart", blocks=[Points(items=lines)]))
+    commands = "\n".join(
+        f"{own.run.name}: {own.run.plan.facts.get('command') or 'not known'}"
+        for own in comparison.runs
+    )
+    recipes = dict.fromkeys(recipe_text(own.run) for own in comparison.runs)
+    blocks.append(
+        Details(
+            summary="How the runs were made",
+            blocks=[Code(text=commands), Points(items=[f"Recipe: {text}" for text in recipes])],
         )
-    ]
-    return Section(key="grounds", title="What may be compared", blocks=[*lead, table])
+    )
+    return Section(key="grounds", title="What may be compared", blocks=blocks)

@@ -47,7 +47,7 @@ def repeats(comparison: Comparison) -> Section | None:
         ],
         rows=rows,
     )
-    blocks: list[Block] = [Points(items=[_group_line(own) for own in groups]), table]
+    blocks: list[Block] = [Points(items=[group_line(own, comparison) for own in groups]), table]
     series = surface_series(comparison)
     if series:
         up, across = comparison.objectives
@@ -77,11 +77,12 @@ def repeats(comparison: Comparison) -> Section | None:
     return Section(key="repeats", title="Repeated runs", blocks=blocks)
 
 
-def _group_line(own: Repeated) -> str:
+def group_line(own: Repeated, comparison: Comparison) -> str:
     """Say what a group is."""
+    runs = ", ".join(comparison.runs[place].run.name for place in own.group.members)
     seeds = ", ".join(map(str, sorted(own.group.seeds)))
     scatter = "" if own.mean is None else f"; fronts scatter by {value(own.mean.deviation)}"
-    return f"{own.group.letter}: {own.group.label}; seeds {seeds}{scatter}."
+    return f"{own.group.letter} ({runs}): {own.group.label}; seeds {seeds}{scatter}."
 
 
 def tests(comparison: Comparison) -> Section:

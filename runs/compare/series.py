@@ -177,7 +177,7 @@ def progress_series(comparison: Comparison) -> list[Series]:
         if repeated:
             found.append(
                 Series(
-                    name=f"{group_name(own)}, median",
+                    name=group_name(own),
                     colour=colour,
                     xs=xs,
                     ys=median,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from runs.compare.facts import notes
 from runs.compare.measures import Comparison, Pair
@@ -55,15 +56,26 @@ def answer(comparison: Comparison) -> list[str]:
 def _leader(comparison: Comparison) -> str:
     groups = comparison.groups
     if len(groups) > 1 and any(len(own.group.members) > 1 for own in groups):
-        ordered = sorted(groups, key=lambda own: -own.spreads["hypervolume"].mean)
-        told = ", ".join(
-            f"{own.group.letter} ({own.group.label}) {own.spreads['hypervolume'].mean:.4f}"
-            for own in ordered
+        told = _ordered(
+            {
+                f"{own.group.letter} ({own.group.label})": own.spreads["hypervolume"].mean
+                for own in groups
+            }
         )
         return f"Mean hypervolume after {comparison.budget:g} trainings, best first: {told}."
-    ordered_runs = sorted(comparison.runs, key=lambda own: -own.level.hypervolume)
-    told = ", ".join(f"{own.run.name} {own.level.hypervolume:.4f}" for own in ordered_runs)
-    return f"Hypervolume after {comparison.budget:g} trainings, best first: {told}."
+    told = _ordered({own.run.name: own.level.hypervolume for own in comparison.runs})
+    if comparison.level:
+        return f"Hypervolume after {comparison.budget:g} trainings, best first: {told}."
+    end = _ordered({own.run.name: own.indicators.hypervolume for own in comparison.runs})
+    return (
+        f"Hypervolume after the {comparison.budget:g} trainings that all runs have, best first: "
+        f"{told}; at their ends: {end}."
+    )
+
+
+def _ordered(values: Mapping[str, float]) -> str:
+    ordered = sorted(values.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {number:.4f}" for name, number in ordered)
 
 
 def _shares(comparison: Comparison) -> str:
