@@ -16,9 +16,9 @@ from evaluators.edf import Comparison, compared
 from evaluators.importance import Importance, Share
 from runs.figures import DARK, LIGHT
 from runs.page import importance, parallel, subspaces
+from runs.page.data import report_data
 from runs.page.document import Block, Details, Figure, Section, Table, Text
 from runs.page.findings import Findings
-from runs.page.scored import scored
 from runs.space_views import GROUPS, MOST_LINES, lines, span, steps
 from search_space.features import Feature
 from search_space.predicates import parse_predicate
@@ -57,7 +57,7 @@ def blocks_of(section: Section, kind: type) -> list[Any]:
 
 
 def test_each_network_counts_once_with_the_mean_of_its_trainings(findings: Findings) -> None:
-    found = scored(findings)
+    found = findings.networks
     assert sorted(found.ids) == sorted(a.id for a in networks(40))
     trials = {row["id"]: row for row in rows(40)}
     for network, score, macs in zip(found.ids, found.scores, found.macs, strict=True):
@@ -92,6 +92,28 @@ def test_the_table_of_importance_is_its_chart(made: dict[str, Section]) -> None:
         assert trace["text"] == [row.cells[0].text for row in table.rows]
         wanted = [row.cells[1 + place].value for row in table.rows]
         assert trace["x"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_data_hold_what_is_shown(findings: Findings, made: dict[str, Section]) -> None:
+    told = report_data(findings)
+    json.dumps(told, allow_nan=False)
+    assert [one["chosen_by_program"] for one in told["comparisons"]] == [True] * 3
+    (table,) = blocks_of(made["importance"], Table)
+    assert [one["axis"] for one in told["importance"]["axes"]] == [
+        row.cells[0].text for row in table.rows
+    ]
+    assert told["importance"]["axes"][0]["permutation"]["value"] == table.rows[0].cells[1].value
+    assert told["importance"]["readable"] == (told["importance"]["r2"] >= 0.2)
+    asked = ["stages[0].kernel >= 9", "block == 'slak'"]
+    first, second = subspaces.comparison_data(replace(findings, predicates=asked))
+    assert first["predicate"] == asked[0]
+    assert first["inside"]["shares"][-1] == first["outside"]["shares"][-1] == 1
+    assert len(first["inside"]["errors"]) == len(first["inside"]["shares"])
+    assert second == {
+        "predicate": "block == 'slak'",
+        "chosen_by_program": False,
+        "reason": "one side has 0 networks; a comparison needs 5 on each",
+    }
 
 
 def test_importance_that_cannot_be_read_is_marked() -> None:
@@ -140,7 +162,7 @@ def test_parallel_lines_end_at_the_scores(findings: Findings, made: dict[str, Se
         *("multiply-adds, millions", "latency, ms", "val. accuracy, %")
     ]
     assert [trace.get("name") for trace in data] == [*(name for name, *_ in GROUPS), None]
-    found = scored(findings).sound()
+    found = findings.networks.sound()
     scores = dict(zip(found.ids, found.scores, strict=True))
     low, high = found.scores.min(), found.scores.max()
     ends: dict[str, float] = {}
@@ -189,7 +211,7 @@ def test_a_comparison_shows_the_numbers_of_its_table(
     section = subspaces.section(asked)
     assert section is not None
     (figure,), (table,) = (blocks_of(section, kind) for kind in (Figure, Table))
-    found = scored(findings)
+    found = findings.networks
     predicate = parse_predicate("stages[0].kernel >= 9")
     inside = np.array([predicate(a) for a in found.architectures])
     wanted = compared(1 - found.scores, found.macs, inside)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evaluators.importance import Importance, importance
+from runs.page.scored import Scored, scored
 from runs.ranking import Objective
 from runs.wording import Facts
+from search_space.features import features
 
 MOST_CARDS = 30
 """Networks that have a card; a front of many objectives may hold hundreds."""
@@ -37,7 +41,7 @@ class Seen:
     """Name and checksum of the weights that it was measured with."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
     """A run as plain data: nothing here reads a file or a clock any more."""
 
@@ -78,6 +82,17 @@ class Findings:
     def carded(self) -> list[str]:
         """Ids of the networks that have a card, in their order; see `carded`."""
         return carded(self.front, self.facts.get("recommended"))
+
+    @cached_property
+    def networks(self) -> Scored:
+        """Networks that were trained in full length, once each."""
+        return scored(self.frame, self.score, self.facts)
+
+    @cached_property
+    def importance(self) -> Importance | str:
+        """What the axes of the space matter for the score, or why that is not known."""
+        sound = self.networks.sound()
+        return importance(features(sound.architectures), sound.scores)
 
     @property
     def origins(self) -> dict[str, list[str]]:

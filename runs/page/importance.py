@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from matplotlib.figure import Figure as Picture
 
-from evaluators.importance import LEAST_R2, Importance, Share, importance
+from evaluators.importance import LEAST_R2, Importance, Share
 from runs.figures import Theme
 from runs.page.charts import VERMILION, chart, numbers, text
 from runs.page.document import Block, Cell, Column, Details, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
-from runs.page.scored import scored
 from runs.space_figures import importance_figure
 from runs.space_views import APART, ESTIMATORS
-from search_space.features import features
 
 
 def section(findings: Findings) -> Section | None:
     """Show the importance of every axis; None where no network has a score."""
-    everyone = scored(findings)
-    networks = everyone.sound()
-    if not len(networks.scores):
+    diverged = findings.networks.diverged
+    if diverged.all():
         return None
-    found = importance(features(networks.architectures), networks.scores)
+    found = findings.importance
     if isinstance(found, str):
         said: list[Block] = [Text(text=f"Importance is not estimated: {found}.")]
     else:
-        said = shown(found, diverged=int(everyone.diverged.sum()))
+        said = shown(found, diverged=int(diverged.sum()))
     return Section(key="importance", title="Which axes matter", blocks=said)
+
+
+def importance_data(findings: Findings) -> dict[str, Any]:
+    """Give the importances as JSON-able data; where there are none, `reason` alone."""
+    found = findings.importance
+    if isinstance(found, str):
+        return {"reason": found}
+    told = {"r2": found.r2, "r2_low": found.r2_low, "r2_high": found.r2_high}
+    axes = zip(found.names, found.permutation, found.ped_anova, strict=True)
+    return {
+        **told,
+        "readable": found.readable,
+        "networks": found.used,
+        "axes": [
+            {"axis": name, "permutation": asdict(one), "ped_anova": asdict(other)}
+            for name, one, other in axes
+        ],
+    }
 
 
 def shown(found: Importance, *, diverged: int) -> list[Block]:

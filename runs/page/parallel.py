@@ -15,7 +15,7 @@ from runs.figures import Theme
 from runs.page.charts import chart, plain, text
 from runs.page.document import Block, Figure, Section, Text
 from runs.page.findings import Findings
-from runs.page.scored import Floats, Scored, scored
+from runs.page.scored import Floats, Scored
 from runs.space_figures import parallel_figure
 from runs.space_views import GROUPS, Lines, lines
 from runs.wording import plural
@@ -29,7 +29,7 @@ BETWEEN_ROWS = 46
 
 def section(findings: Findings) -> Section | None:
     """Draw the networks of a run; None where they are fewer than two or do not differ."""
-    networks = scored(findings).sound()
+    networks = findings.networks.sound()
     axes = features(networks.architectures)
     if len(networks.scores) < LEAST_NETWORKS or not axes:
         return None

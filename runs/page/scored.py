@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from runs.page.findings import Findings
+from runs.wording import Facts
 from search_space.architecture import Architecture
 
 Floats = NDArray[np.float64]
@@ -44,19 +44,22 @@ class Scored:
         )
 
 
-def scored(findings: Findings) -> Scored:
+def scored(frame: pd.DataFrame, score: str, facts: Facts) -> Scored:
     """Give the networks that have a place in the ranking, in its order.
 
     A network that diverged counts, at chance level, where the run says what that is.
+
+    Args:
+        frame: as `ranking.rank` gives it.
+        score: its column of the score, accuracy or miou.
+        facts: of the run.
     """
-    frame, score = findings.frame, findings.score
-    complete = findings.complete
     # Records from before there were rungs do not say a length.
-    whole = complete[complete["length"].fillna(1) == 1]
+    whole = frame[(frame["state"] == "complete") & (frame["length"].fillna(1) == 1)]
     means = pd.to_numeric(whole[score], errors="coerce").groupby(whole["id"]).mean()
     chosen = frame[frame["rank"].notna() & frame["architecture"].notna()]
     lost = chosen["state"] == "diverged"
-    values = chosen["id"].map(means).astype(float).mask(lost, _chance(findings))
+    values = chosen["id"].map(means).astype(float).mask(lost, _chance(score, facts))
     there = values.notna()
     chosen, lost = chosen[there], lost[there]
     return Scored(
@@ -73,11 +76,11 @@ def _numbers(column: pd.Series[Any]) -> Floats:
     return np.asarray(pd.to_numeric(column, errors="coerce").astype(float), dtype=np.float64)
 
 
-def _chance(findings: Findings) -> float:
+def _chance(score: str, facts: Facts) -> float:
     """Give the score of a network that has learnt nothing, as `blocks.chance_level`."""
-    data = findings.facts.get("data") or {}
+    data = facts.get("data") or {}
     classes = len(data.get("classes") or ())
     if not classes:
         return np.nan
-    share = data.get("majority_share", np.nan) if findings.score == "miou" else 1.0
+    share = data.get("majority_share", np.nan) if score == "miou" else 1.0
     return float(share) / classes

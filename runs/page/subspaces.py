@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Picture
-from numpy.typing import NDArray
 
 from evaluators.edf import Comparison, compared
 from runs.figures import Theme
 from runs.page.charts import chart, numbers, text
 from runs.page.document import Block, Cell, Column, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
-from runs.page.scored import Scored, scored
 from runs.space_figures import subspace_figure
 from runs.space_views import BAND, SHOWN, SIDES, span, steps
 from runs.wording import plural
@@ -28,22 +27,45 @@ MOST_CHOSEN = 3
 LEAST_CHOSEN = 10
 """Networks on each side of a comparison that the report chooses."""
 
-Flags = NDArray[np.bool_]
-
 
 def section(findings: Findings) -> Section | None:
     """Draw one figure for each predicate; None where there is nothing to compare."""
-    networks = scored(findings)
-    given = [parse_predicate(asked) for asked in findings.predicates]
-    asked = given or chosen(networks.architectures)
-    if not asked or not (given or len(networks.scores)):
+    found = comparisons(findings)
+    if not found:
         return None
-    blocks: list[Block] = [
-        Text(text=_caution(given=bool(given), diverged=int(networks.diverged.sum())))
-    ]
-    for number, predicate in enumerate(asked, start=1):
-        blocks += _compared(predicate, networks, findings.score, number)
+    diverged = int(findings.networks.diverged.sum())
+    blocks: list[Block] = [Text(text=_caution(given=bool(findings.predicates), diverged=diverged))]
+    for number, (asked, told) in enumerate(found, start=1):
+        if isinstance(told, str):
+            blocks.append(Text(text=f"{asked}: not compared, {told}."))
+        else:
+            blocks += _shown(asked, told, LABELS[findings.score], number)
     return Section(key="subspaces", title=TITLE, blocks=blocks)
+
+
+def comparisons(findings: Findings) -> list[tuple[str, Comparison | str]]:
+    """Compare what was asked for, or else what the program chooses; a text says why not."""
+    networks = findings.networks
+    asked = [parse_predicate(text) for text in findings.predicates]
+    known = np.isfinite(networks.macs)
+    errors, macs = 1 - networks.scores[known], networks.macs[known]
+    found: list[tuple[str, Comparison | str]] = []
+    for predicate in asked or chosen(networks.architectures):
+        inside = np.array([predicate(a) for a in networks.architectures], dtype=bool)
+        found.append((predicate.text, compared(errors, macs, inside[known])))
+    return found
+
+
+def comparison_data(findings: Findings) -> list[dict[str, Any]]:
+    """Give every comparison as JSON-able data; where there is none, its `reason`."""
+    found: list[dict[str, Any]] = []
+    for asked, told in comparisons(findings):
+        start = {"predicate": asked, "chosen_by_program": not findings.predicates}
+        if isinstance(told, str):
+            found.append(start | {"reason": told})
+        else:
+            found.append(start | asdict(told))
+    return found
 
 
 def chosen(architectures: Sequence[Architecture]) -> list[Predicate]:
@@ -96,16 +118,10 @@ def _caution(*, given: bool, diverged: int) -> str:
     return " ".join(lines)
 
 
-def _compared(predicate: Predicate, networks: Scored, score: str, number: int) -> list[Block]:
-    inside = np.array([predicate(a) for a in networks.architectures], dtype=bool)
-    known = np.isfinite(networks.macs)
-    found = compared(1 - networks.scores[known], networks.macs[known], inside[known])
-    if isinstance(found, str):
-        return [Text(text=f"{predicate.text}: not compared, {found}.")]
+def _shown(asked: str, found: Comparison, label: str, number: int) -> list[Block]:
     sides = (found.inside, found.outside)
-    words = (predicate.text, "all others")
+    words = (asked, "all others")
     names = tuple(f"{word} ({side.matched})" for word, side in zip(words, sides, strict=True))
-    label = LABELS[score]
 
     def draw(theme: Theme, *, narrow: bool) -> Picture:
         return subspace_figure(found, names, label, theme=theme, narrow=narrow)
@@ -120,7 +136,7 @@ def _compared(predicate: Predicate, networks: Scored, score: str, number: int) -
             chart=_chart(found, names, label),
             draw=draw,
         ),
-        Text(text=f"{predicate.text}: {_result(found)}"),
+        Text(text=f"{asked}: {_result(found)}"),
         _table(found, words, number),
     ]
 
