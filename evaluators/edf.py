@@ -170,7 +170,7 @@ def _distribution(errors: Floats, weights: Floats, *, networks: int) -> Distribu
         mean=float(weights @ errors),
         least=float(errors.min()),
         errors=distinct,
-        shares=np.clip(shares, 0, 1),
+        shares=shares / shares[-1],  # sums of weights end near 1
         band=band(effective),
     )
 
