@@ -155,12 +155,14 @@ def mean_front(fronts: Sequence[Floats], corner: Floats) -> MeanFront:
 
     With few runs it may lie well above the mean, as there are few surfaces (Molchanov 2005).
     """
-    points = np.vstack(fronts) / corner
+    # A box without width, where every loss is 0, has no units to count in.
+    side = np.where(corner > 0, corner, 1.0)
+    points = np.vstack(fronts) / side
     owner = np.repeat(np.arange(len(fronts)), [len(front) for front in fronts])
     ones = np.ones(len(corner))
     found = moocore.vorob_t(points, owner, ref=ones)
     return MeanFront(
-        points=np.asarray(found["ve"]) * corner,
+        points=np.asarray(found["ve"]) * side,
         threshold=float(found["threshold"]),
         deviation=float(moocore.vorob_dev(points, owner, ref=ones, ve=found["ve"])),
     )

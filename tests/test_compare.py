@@ -321,7 +321,10 @@ def test_the_json_holds_what_the_records_say(said: dict[str, Any], twelve: list[
         assert run["hypervolume"] == pytest.approx(brute_hypervolume(scaled))
         assert run["networks"] == len(scaled)
         steps = [brute_hypervolume(scaled[: n + 1]) for n in range(len(scaled))]
-        assert run["progress"] == [[n + 1, pytest.approx(step)] for n, step in enumerate(steps)]
+        told = {spent: value for spent, value in run["progress"]}
+        assert [*told][-1] == len(scaled)
+        reached = [told[max(x for x in told if x <= n + 1)] for n in range(len(scaled))]
+        assert reached == pytest.approx(steps)
     front = [
         (name, point)
         for name, points in values.items()
@@ -351,7 +354,8 @@ def test_runs_of_other_lengths_are_compared_at_the_budget_that_all_spent(tmp_pat
     # The box is another one; the networks that count are the same.
     assert found.runs[0].level.hypervolume < found.runs[0].indicators.hypervolume
     assert len(found.runs[0].frame[found.runs[0].frame["spent"] <= 3]) == len(first.runs[0].frame)
-    assert dict(found.runs[0].progress)[3.0] == pytest.approx(found.runs[0].level.hypervolume)
+    reached = [value for spent, value in found.runs[0].progress if spent <= 3]
+    assert reached[-1] == pytest.approx(found.runs[0].level.hypervolume)
     text = " ".join(notes(found))
     assert "did not spend the same (long 8; short 3 trainings)" in text
     assert "short has 5 of its 8 trainings still to do" in text
@@ -374,6 +378,17 @@ def test_a_run_with_nothing_complete_at_the_equal_budget_stands_at_the_corner(
     assert found.budget == 1
     assert found.runs[0].level.hypervolume == 0
     assert found.runs[0].level.epsilon > found.runs[1].level.epsilon
+
+
+def test_equal_and_perfect_scores_are_compared_without_a_complaint(tmp_path: Path) -> None:
+    perfect = {number: {"accuracy": 1.0} for number in range(3)}
+    paths = [
+        made_run(tmp_path / f"run{seed}", seed=seed, trials=3, changed=perfect) for seed in (1, 2)
+    ]
+    found = compare(read_runs(paths))
+    assert [own.indicators.hypervolume for own in found.runs] == [0, 0]
+    json.dumps(facts(found), allow_nan=False)
+    assert figures(document(found))
 
 
 def test_a_network_trained_again_counts_once(tmp_path: Path) -> None:

@@ -157,6 +157,11 @@ def test_the_mean_front_reaches_the_mean_hypervolume_and_equals_do_not_scatter()
     assert scattered.deviation == pytest.approx(np.mean(off))
 
 
+def test_a_box_without_width_has_a_mean_front_too() -> None:
+    front = np.array([[0.0, 2.0]])
+    assert mean_front([front, front], np.array([0.0, 2.2])).points.tolist() == [[0, 2]]
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 def test_the_signed_rank_test_counts_all_signs(gaps: list[int]) -> None:

@@ -71,7 +71,7 @@ class Measured:
     """Networks that none of its own dominates."""
     contribution: Contribution
     progress: tuple[tuple[float, float], ...]
-    """Budget spent and hypervolume reached, at every trial that counts."""
+    """Budget spent and hypervolume reached, at every trial that raised it and at the end."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -251,7 +251,9 @@ def _progress(
     spent = frame["spent"].to_numpy(dtype=np.float64)
     order = np.argsort(spent, kind="stable")
     values = growth(losses[order], corner)
-    curve = list(zip(spent[order].tolist(), values.tolist(), strict=True))
+    rises = np.diff(values, prepend=0.0) > 0
+    rises[0] = True
+    curve = list(zip(spent[order][rises].tolist(), values[rises].tolist(), strict=True))
     if curve[-1][0] < end:
         curve.append((end, curve[-1][1]))
     return tuple(curve)
