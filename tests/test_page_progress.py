@@ -94,7 +94,7 @@ def test_the_switch_goes_from_trials_to_time(findings: Findings) -> None:
     assert figure.chart is not None
     assert trials.data["x"][0] == figure.chart["data"][0]["x"]
     assert hours.data["x"][0] == pytest.approx([6 * place for place in range(13)])
-    assert hours.data["x"][1] == [hours.data["x"][0][n - 1] for n in trials.data["x"][1]]
+    assert hours.data["x"][1] == [hours.data["x"][0][round(n) - 1] for n in trials.data["x"][1]]
     titles = [option.layout["xaxis.title.text"] for option in switch.options]
     assert titles == ["finished trials", "time since the run began, minutes"]
 
