@@ -321,9 +321,9 @@ def test_the_json_holds_what_the_records_say(said: dict[str, Any], twelve: list[
         assert run["hypervolume"] == pytest.approx(brute_hypervolume(scaled))
         assert run["networks"] == len(scaled)
         steps = [brute_hypervolume(scaled[: n + 1]) for n in range(len(scaled))]
-        told = {spent: value for spent, value in run["progress"]}
-        assert [*told][-1] == len(scaled)
-        reached = [told[max(x for x in told if x <= n + 1)] for n in range(len(scaled))]
+        steep = dict(run["progress"])
+        assert [*steep][-1] == len(scaled)
+        reached = [steep[max(x for x in steep if x <= n + 1)] for n in range(len(scaled))]
         assert reached == pytest.approx(steps)
     front = [
         (name, point)
