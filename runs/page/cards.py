@@ -50,8 +50,9 @@ STRUCTURES = {"se": "SE", "none": "none"}
 
 def section(findings: Findings) -> Section | None:
     """Show every network of the front on a card; None without a front."""
-    carded = findings.carded
-    rows = {str(row["id"]): row for row in _records(findings.competing) if row["id"] in carded}
+    carded, competing = findings.carded, findings.competing
+    shown = competing[competing["id"].isin(carded)]
+    rows = {str(row["id"]): row for row in _records(shown)}
     cards = [_card(rows[network], findings) for network in carded if network in rows]
     if not cards:
         return None

@@ -202,7 +202,7 @@ def _group(stage: Stage, kernels: Sequence[int], times: int, block: str) -> _Par
     bracket = f'<path class="flow" d="M{px(x)} 0h4V{px(tall)}h-4"/>'
     label = f"\N{MULTIPLICATION SIGN}{times}"
     count = text(label, x + 8, tall / 2 + 4, kind="bold")
-    width = x + 8 + text_width(label)
+    width = x + 12 + text_width(label)
     return _Part(width=width, height=tall, svg=f"{stack.svg}{bracket}{count}")
 
 

@@ -70,10 +70,15 @@ def fields_of_front(
     reasons: Reasons = {}
     left: list[Chosen] = []
     for network in networks:
-        chosen = choose(directory, plan, history, network)
-        if chosen.weights is None:
+        try:
+            chosen = choose(directory, plan, history, network)
+            stamp = None if chosen.weights is None else _stamp(chosen.weights.path)
+        except (ReplkError, OSError) as error:
+            reasons[network] = _first_line(error)
+            continue
+        if stamp is None:
             reasons[network] = "the run kept no weights of this network"
-        elif (found := known.get(network)) and found.weights == _print_of(chosen.weights.path):
+        elif (found := known.get(network)) and found.weights == stamp:
             seen[network] = found
         else:
             left.append(chosen)
@@ -188,7 +193,7 @@ def _measure(one: Chosen, plan: Plan, data: ImageData, images: int) -> Seen:
         sigma_px=found.sigma_px,
         saturated=found.saturated,
         images=field.images,
-        weights=_print_of(path),
+        weights=_stamp(path),
     )
 
 
@@ -204,7 +209,7 @@ def page_map(field: Field) -> NDArray[np.float64]:
     return steps
 
 
-def _print_of(path: Path) -> str:
+def _stamp(path: Path) -> str:
     """Name a file of weights with a checksum of its content."""
     return f"{path.name} {zlib.crc32(path.read_bytes()):08x}"
 
