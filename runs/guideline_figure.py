@@ -44,7 +44,7 @@ def guideline_figure(
     of no practical use, and guideline 4 costs no more than its margin.
 
     Args:
-        facts: with `guidelines`, as `outputs.run_facts` gives them.
+        facts: with `guidelines`, as `gathering.run_facts` gives them.
         theme: colours.
         size: width and height in inches.
     """

@@ -97,7 +97,7 @@ def rows(facts: Facts) -> tuple[Row, ...]:
     """Give one row a guideline; nothing where the run has no evidence (a run of before).
 
     Args:
-        facts: as `outputs.run_facts` gives them. Read are facts["guidelines"]["protocol"],
+        facts: as `gathering.run_facts` gives them. Read are facts["guidelines"]["protocol"],
             ["verdicts"] (`evidence.Verdict` as dicts), ["fidelity"] and ["rechecks"]: None, or
             {"factor": 4, "blocks": 4, "verdicts": [...]}, the verdicts over the longer trainings
             alone.

@@ -22,7 +22,7 @@ def noise_lines(facts: Facts) -> list[str]:
     """Say what the noise of a training leaves of the ranking; nothing where it is not known.
 
     Args:
-        facts: as `outputs.run_facts` gives them; read is `ranking_noise`: `noise`
+        facts: as `gathering.run_facts` gives them; read is `ranking_noise`: `noise`
             (`estimates.Noise` as a dict), `seed_tau` and `baselines`.
     """
     found = facts.get("ranking_noise") or {}
@@ -122,7 +122,7 @@ def champion_lines(facts: Facts) -> list[str]:
     """Say how the champion was confirmed and what its first score was too good by.
 
     Args:
-        facts: as `outputs.run_facts` gives them; read is `champion`: `id`, `short`, `choice`,
+        facts: as `gathering.run_facts` gives them; read is `champion`: `id`, `short`, `choice`,
             `final` (shares), `runner_up`, `drop` (points), `metric`, `of`.
     """
     told = facts.get("champion") or {}

@@ -5,35 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from evaluators.cost import cost
-from runs.anchors import CORNERS, anchor_names
-from runs.audit import recorded
-from runs.audit_text import audit_facts
-from runs.blocks import METRICS, chance_level
 from runs.columns import table_schema
-from runs.confirmation import champion
-from runs.evidence_facts import guideline_facts
-from runs.history import SPENDING, History, plain_number
-from runs.measures import model_of
+from runs.gathering import gather
+from runs.history import History
 from runs.page.document import Document, drawings
-from runs.page.findings import Findings, carded
+from runs.page.findings import Findings
 from runs.page.html import html
 from runs.page.markdown import markdown
 from runs.page.pictures import pictures
 from runs.page.sections import report
-from runs.page.seen import NAME, as_json, fields_of_front
+from runs.page.seen import NAME, as_json
 from runs.plan import Plan
-from runs.prediction import prediction_check
-from runs.ranking import front, hypervolume, kernels_text, objectives_named, reference_point
 from runs.records import write_atomic
-from runs.rung_facts import rung_facts
-from runs.standings import noise_facts, ranked, recommended
 from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
 
@@ -46,40 +34,6 @@ class Results:
     """Its tables, and everything else that report and console say."""
     paths: list[Path]
     """Files that were written."""
-
-
-def gather(
-    directory: Path,
-    plan: Plan,
-    history: History,
-    *,
-    predicates: Sequence[str] = (),
-    missing: Sequence[str] = (),
-) -> Findings:
-    """Find out what a run came to; writes nothing.
-
-    Args:
-        directory: of the run.
-        plan: of the run.
-        history: of the run.
-        predicates: sub-spaces that the report compares.
-        missing: what damage took, for the report to say.
-    """
-    objectives = objectives_named(plan.settings.objectives)
-    frame = ranked(plan, history, chances=True)
-    best, facts = front(frame, objectives), run_facts(directory, plan, history)
-    networks = carded(best, facts["recommended"])
-    seen, unseen = fields_of_front(directory, plan, history, networks)
-    return Findings(
-        facts=facts | {"missing": list(missing)},
-        frame=frame,
-        front=best,
-        objectives=objectives,
-        curves=learning_curves(history),
-        seen=seen,
-        unseen=unseen,
-        predicates=predicates,
-    )
 
 
 def write_results(
@@ -141,90 +95,14 @@ def write_report(directory: Path, document: Document) -> list[Path]:
         with _writing(paths[-1]):
             paths[-1].parent.mkdir(exist_ok=True)
         write_atomic(paths[-1], drawing.svg)
+    # Of networks that have left the front, and of predicates of an earlier report.
+    for old in {*folder.glob("networks/*.svg"), *folder.glob("subspace-*.*")} - set(paths):
+        with _writing(old):
+            old.unlink()
     for name, text in (("report.html", html(document, drawn)), ("report.md", markdown(document))):
         paths.append(directory / name)
         write_atomic(paths[-1], text)
     return paths
-
-
-def learning_curves(history: History) -> dict[int, list[tuple[int, float]]]:
-    """Give the learning curve of every finished trial that has one."""
-    curves = {trial.number: trial.result.get("curve") for trial in history.done}
-    return {n: [(int(a), float(b)) for a, b in curve] for n, curve in curves.items() if curve}
-
-
-def run_facts(directory: Path, plan: Plan, history: History) -> dict[str, Any]:
-    """Give what a reader of the results must know beside the tables."""
-    objectives = objectives_named(plan.settings.objectives)
-    frame = ranked(plan, history)
-    reference = reference_point(frame, objectives)
-    best = recommended(plan, history)
-    final = history.final.get("finaltrained")
-    return {
-        "name": plan.space.name,
-        "directory": str(directory),
-        "recommended": None if best is None else best.id,
-        # A search that went on may recommend another network than the one that was trained on.
-        "final": final
-        if final is not None and best is not None and final["id"] == best.id
-        else None,
-        "budget": history.sessions[-1]["budget"] if history.sessions else plan.settings.budget,
-        "spent": plain_number(history.spent),
-        "distinct": len({trial.id for trial in history.done if trial.state in SPENDING}),
-        "counts": dict(history.counts),
-        "rungs": rung_facts(plan, history),
-        "rejected": dict(history.rejected),
-        "exhausted": "exhausted" in history.final,
-        "hypervolume": hypervolume(frame, objectives, reference),
-        "reference_point": reference,
-        "settings": asdict(plan.settings),
-        "recipe": asdict(plan.recipe),
-        "sparse": any(trial.architecture.weights_sparsity for trial in history.trials.values()),
-        "timing": history.final.get("timing"),
-        "prediction_check": prediction_check(model_of(plan), frame),
-        "guidelines": guideline_facts(plan, history),
-        "ranking_noise": noise_facts(plan, history),
-        "audit": audit_facts(recorded(plan, history, frame)),
-        "champion": champion(history, METRICS[plan.settings.task], chance_level(plan)),
-        "reference_ms": history.final.get("reference", {}).get("latency_ms"),
-        "reference_network": _reference(plan, history),
-        "anchors": _anchors(plan, history),
-        "sessions": history.sessions,
-        **plan.facts,
-    }
-
-
-def _reference(plan: Plan, history: History) -> dict[str, Any] | None:
-    """Give the network beside which latencies are measured; None in runs from before it."""
-    if "reference" not in plan.facts:
-        return None
-    counted = cost(plan.reference, plan.num_classes)
-    measured = history.final.get("reference", {})
-    latency = {
-        key: measured.get(key) for key in ("latency_ms", "latency_low_ms", "latency_high_ms")
-    }
-    return {
-        "id": plan.reference.id,
-        "kernels": kernels_text(plan.reference.stages),
-        "macs": counted.macs_merged,
-        "params": counted.params_merged,
-        **latency,
-    }
-
-
-def _anchors(plan: Plan, history: History) -> list[dict[str, Any]]:
-    """Say what each trained anchor stands for: corners of the space, or published networks."""
-    asked = {trial.id for trial in history.of_role.get("anchor", ())}
-    if plan.settings.warm_start == "anchors":
-        names = anchor_names(plan.space)
-    else:
-        start: dict[str, Any] = plan.facts.get("warm_start") or {}
-        names = {told["id"]: list(told["names"]) for told in start.get("networks", ())}
-    return [
-        {"id": network, "names": found, "published": not set(found) <= set(CORNERS)}
-        for network, found in names.items()
-        if network in asked
-    ]
 
 
 def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> list[Path]:
@@ -249,5 +127,5 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"{path}: could not be written, {error.strerror or error}; the record is safe: "
-            "make room, then write the results with 'replk-search report'"
+            "make room, then write the results with 'replk-search report', or elsewhere with --out"
         ) from error

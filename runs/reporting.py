@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runs.outputs import gather, write_results
+from runs.gathering import gather
+from runs.outputs import write_results
 from runs.page.data import report_data
 from runs.salvage import Salvaged, salvaged
 from search_space.predicates import parse_predicate

@@ -38,8 +38,8 @@ def section(facts: Facts) -> dict[str, Any] | None:
     """Give what the page says of the rungs; None in a run without halving.
 
     Args:
-        facts: as `outputs.run_facts` gives them; read are `rungs`, as `rung_facts` gives them, and
-            `settings`.
+        facts: as `gathering.run_facts` gives them; read are `rungs`, as `rung_facts` gives them,
+            and `settings`.
     """
     if not drawable(facts):
         return None

@@ -21,6 +21,7 @@ from runs.pace import Pace
 from runs.ranking import front, objectives_named
 from tests.made_evidence import champion, dense, noise, with_standing
 from tests.made_runs import NAMES, facts_of, failed, frame_of, rows
+from tests.pages import findings_of
 
 DIVERGED = {"state": "diverged", "accuracy": None, "val_loss": None}
 
@@ -42,9 +43,7 @@ class Screen:
 
 def results(frame: pd.DataFrame, **changes: Any) -> Results:
     return Results(
-        frame=frame,
-        front=front(frame, objectives_named(NAMES)),
-        facts=facts_of(frame, **changes),
+        findings=findings_of(frame, **changes),
         paths=[Path("results/x/report.html"), Path("results/x/architectures/0a1b.yaml")],
     )
 
@@ -240,7 +239,8 @@ def test_the_end_shows_ranking_front_answer_and_files() -> None:
     assert f"Recommended: {frame.iloc[0]['id']}, {frame.iloc[0]['accuracy']:.1%}" in text
     assert "Trained on for 12 epochs it has 90.2% of the test images" in text
     assert "results/x/report.html" in text
-    assert "architectures" not in text
+    assert "0a1b.yaml" not in text
+    assert "results/x/architectures" in text
 
 
 def test_a_front_of_one_network_is_no_plural() -> None:
@@ -325,19 +325,16 @@ def studied(names: tuple[str, ...], *, width: int) -> list[str]:
     """Give what the end of a segmentation run with a study shows."""
     frame = frame_of(with_standing(rows(5), dense=True), names)
     made = facts_of(frame, names)
-    found = Results(
-        frame=frame,
-        front=front(frame, objectives_named(names)),
-        facts=made
-        | {
-            "data": made["data"] | {"task": "segmentation"},
-            "final": made["final"] | {"test_miou": 0.4, "baseline_test_miou": 0.1},
-            "guidelines": dense(),
-            "ranking_noise": noise(),
-            "champion": champion(made["recommended"], "miou"),
-        },
-        paths=[],
+    findings = findings_of(
+        frame,
+        names,
+        data=made["data"] | {"task": "segmentation"},
+        final=made["final"] | {"test_miou": 0.4, "baseline_test_miou": 0.1},
+        guidelines=dense(),
+        ranking_noise=noise(),
+        champion=champion(made["recommended"], "miou"),
     )
+    found = Results(findings=findings, paths=[])
     screen = Screen(terminal=True, width=width)
     screen.console.finish(found)
     return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in screen.lines]

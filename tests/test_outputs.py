@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from runs.gathering import run_facts
 from runs.history import History
-from runs.outputs import run_facts, write_results
+from runs.outputs import write_results
 from runs.plan import load_plan
 from runs.records import read_events
 from runs.reporting import report
+from runs.standings import ranked
 from search_space.architecture import Architecture
 from search_space.errors import RunError
 from search_space.yaml_io import load_architecture, load_space
@@ -123,7 +125,8 @@ def test_a_run_without_a_finished_trial_has_empty_tables(run: Path) -> None:
 def test_a_final_training_of_another_network_is_not_the_recommended_one_s(run: Path) -> None:
     history = History(read_events(run))
     history.final["finaltrained"] = {**history.final["finaltrained"], "id": "another"}
-    assert run_facts(run, load_plan(run), history)["final"] is None
+    plan = load_plan(run)
+    assert run_facts(run, plan, history, ranked(plan, history))["final"] is None
 
 
 def test_files_that_cannot_be_written_are_named(run: Path) -> None:

@@ -46,7 +46,7 @@ class Findings:
     """A run as plain data: nothing here reads a file or a clock any more."""
 
     facts: Facts
-    """As `outputs.run_facts` gives them; what is missing is left out of the report."""
+    """As `gathering.run_facts` gives them; what is missing is left out of the report."""
     frame: pd.DataFrame
     """Finished trials, as `ranking.rank` gives them; `at_s` says when each ended."""
     front: pd.DataFrame
