@@ -128,6 +128,13 @@ class Console:
         """Show one line."""
         self._say(text)
 
+    def warn(self, text: str) -> None:
+        """Show one line that must not be missed: also where only the results are printed."""
+        if self.quiet or not self.terminal.is_terminal:
+            logger.warning("%s", text)
+        else:
+            self._say(text)
+
     def resumed(self, rows: Sequence[dict[str, Any]], counts: Counter[str]) -> None:
         """Take in what earlier sessions did; the time left is reckoned from this session alone."""
         for row in rows:

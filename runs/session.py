@@ -145,7 +145,7 @@ def resume(
         if is_finished(history, total):
             with Console(total, quiet=manner.quiet, workers=settings.workers) as console:
                 console.note(f"{directory}: finished already; --budget or --time goes on with it")
-                with logged(manner.shown, plan, directory, console.note, patient=True) as told:
+                with logged(manner.shown, plan, directory, console.warn, patient=True) as told:
                     for trial in history.done:
                         told(trial)
                 console.finish(write_results(directory, plan, history))
@@ -304,7 +304,7 @@ def _go_on(
     with (
         _quiet_files(directory),
         manner.engine.pool(settings.workers, plan, directory) as pool,
-        logged(manner.shown, plan, directory, console.note) as told,
+        logged(manner.shown, plan, directory, console.warn) as told,
         console,
     ):
         for line in plan_lines(plan, directory):

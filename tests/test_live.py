@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import socket
 import sqlite3
 import subprocess
@@ -34,6 +33,7 @@ from runs.live import SCALARS, Progress, curve, parameters, scalars
 from runs.loggers import Shown, logged
 from runs.mirror import Mirror, Target, mirrored
 from runs.mlflow_log import mlflow_target, tracking
+from runs.optuna_mirror import optuna_target
 from runs.plan import Plan
 from runs.ranking import hypervolume, objectives_named, reference_point, trials_frame
 from runs.records import read_events
@@ -497,7 +497,7 @@ def searched(inputs: Inputs, out: Path, asked: Shown) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @mlflow_warnings
 def test_failing_and_hanging_targets_leave_the_record_as_it_is(
-    inputs: Inputs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    inputs: Inputs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = searched(inputs, tmp_path / "alone", Shown())
     (tmp_path / "file").touch()
@@ -518,8 +518,9 @@ def test_failing_and_hanging_targets_leave_the_record_as_it_is(
     lock.close()
     assert timeless(found) == timeless(events)
     assert len(events) > 15
-    said = capsys.readouterr().err
-    assert said.count("--tensorboard: ") == 1 + said.count("--tensorboard DIR'")
+    # Said although only the results are printed.
+    said = caplog.text
+    assert said.count("--tensorboard: ") == 1
     assert said.count("--optuna-storage: ") == 1
     assert said.count("--mlflow: ") == (1 if find_spec("mlflow") else 0)
     assert "secret" not in said
@@ -587,33 +588,62 @@ def fetched(address: str) -> Any:
         return json.load(answer)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["study.log", "study.db"])
-def test_dashboard_shows_what_a_search_wrote_live(
-    name: str, inputs: Inputs, tmp_path: Path
-) -> None:
-    need("optuna_dashboard", "dashboard")
-    place = tmp_path / name
-    target = f"sqlite:///{place}" if name.endswith(".db") else str(place)
-    searched(inputs, tmp_path / "mine", Shown(optuna_storage=target))
-    history = History(read_events(tmp_path / "mine"))
-    with dashboard(target) as address:
-        (study,) = fetched(f"{address}/api/studies")["study_summaries"]
-        assert study["study_name"] == "mine"
-        found = fetched(f"{address}/api/studies/{study['study_id']}?after=0")
+def check_dashboard(address: str, trials: list[Trial], objectives: list[str]) -> None:
+    """Compare the study that a dashboard gives with the record, trial by trial."""
+    (study,) = fetched(f"{address}/api/studies")["study_summaries"]
+    assert study["study_name"] == "mine"
+    found = fetched(f"{address}/api/studies/{study['study_id']}?after=0")
     assert found["directions"] == ["maximize", "minimize"]
-    assert found["metric_names"] == ["accuracy", "macs"]
-    trials = {}
+    assert found["objective_names"] == objectives
+    shown_trials = {}
     for trial in found["trials"]:
-        told = {a["key"]: json.loads(a["value"]) for a in trial["user_attrs"]}
-        trials[told["trial"]] = (trial, told)
-    assert set(trials) == {trial.number for trial in history.done}
-    for trial in history.done:
-        shown_trial, told = trials[trial.number]
-        assert shown_trial["state"] == "Complete"
-        assert shown_trial["values"] == [trial.result["accuracy"], trial.result["macs"]]
-        assert told["id"] == trial.id
+        told = {attribute["key"]: attribute["value"] for attribute in trial["user_attrs"]}
+        shown_trials[int(told["trial"])] = (trial, told)
+    assert len(found["trials"]) == len(trials)
+    assert set(shown_trials) == {trial.number for trial in trials}
+    named = {"stopped": "Pruned", "failed": "Fail", "infeasible": "Fail"}
+    for trial in trials:
+        there, told = shown_trials[trial.number]
+        assert there["state"] == named.get(trial.state, "Complete")
+        if trial.state == "complete":
+            assert there["values"] == [trial.result[name] for name in objectives]
+        for name in ("id", "state", "accuracy", "val_loss", "latency_ms", "macs", "error"):
+            value = trial.id if name == "id" else trial.result.get(name)
+            assert told.get(name) == (None if value is None else str(value))
         assert told["architecture"] == trial.architecture.to_json()
-        assert math.isclose(told["val_loss"], trial.result["val_loss"])
-        params = {p["name"]: p["param_external_value"] for p in shown_trial["params"]}
-        assert set(params) == set(trial.asked["params"])
+        params = {p["name"]: p["param_external_value"] for p in there["params"]}
+        assert params == {name: str(value) for name, value in trial.asked["params"].items()}
+
+
+@pytest.mark.slow
+def test_dashboard_follows_a_journal(plan: Plan, history: History, tmp_path: Path) -> None:
+    need("optuna_dashboard", "dashboard")
+    place = str(tmp_path / "study.log")
+    assert shown(optuna_target(place, plan, tmp_path / "mine"), history.done[:3]) == []
+    with dashboard(place) as address:
+        check_dashboard(address, history.done[:3], ["accuracy", "latency_ms"])
+        assert shown(optuna_target(place, plan, tmp_path / "mine"), history.done) == []
+        # It asks the storage again after some seconds at the latest.
+        until = time.monotonic() + 30
+        while True:
+            try:
+                check_dashboard(address, history.done, ["accuracy", "latency_ms"])
+                break
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_dashboard_shows_what_a_search_wrote_live(inputs: Inputs, tmp_path: Path) -> None:
+    need("optuna_dashboard", "dashboard")
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    searched(inputs, tmp_path / "mine", Shown(optuna_storage=url))
+    history = History(read_events(tmp_path / "mine"))
+    done = [replace(trial, result=dict(trial.result)) for trial in history.done]
+    for trial in done:
+        # As it was told, before networks of the front were measured again.
+        trial.result["latency_ms"] = trial.measured_ms
+    with dashboard(url) as address:
+        check_dashboard(address, done, ["accuracy", "macs"])
