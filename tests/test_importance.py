@@ -71,6 +71,17 @@ def test_noise_is_not_readable() -> None:
     assert not found.readable
 
 
+def test_an_axis_of_many_values_matters_no_more_for_that() -> None:
+    rng = np.random.default_rng(9)
+    few, many = (
+        Feature(name=name, values=tuple(rng.integers(0, levels, 40).tolist()), ordered=True)
+        for name, levels in (("few", 3), ("many", 40))
+    )
+    found = fine(importance([few, many], 5.0 * np.array(few.codes) + rng.standard_normal(40)))
+    assert found.names == ("few", "many")
+    assert found.ped_anova[1].value < 0.25
+
+
 @pytest.mark.slow
 def test_of_many_networks_a_choice_is_used() -> None:
     axes = axes_of(MOST_NETWORKS + 200)[:2]
