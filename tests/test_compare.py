@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from runs.compare.measures import Comparison, band, compare
 from runs.compare.page import document
 from runs.compare.pictures import drawn_name
 from runs.compare.reading import Run, read_runs
-from runs.compare.series import run_series, staircase, styles
+from runs.compare.series import logarithmic, run_series, staircase, styles
+from runs.figures import LIGHT
 from runs.history import History
 from runs.page.document import Table, figures
+from runs.ranking import OBJECTIVES
 from runs.records import Records, decode, encode, read_events
 from search_space.errors import ReplkError, RunError
 from tests.compared_runs import DATA, DEVICE, made_run
@@ -435,6 +438,26 @@ def test_charts_are_plotly_and_hold_the_front_of_every_run(compared: Comparison)
         assert trace["x"] == pytest.approx(list(best["macs"].astype(float)), rel=1e-5)
         assert trace["y"] == pytest.approx(list(best["accuracy"]), rel=1e-5)
         assert all(own.run.name in label for label in trace["text"])
+
+
+def test_costs_far_apart_are_drawn_on_a_logarithmic_axis_at_first(tmp_path: Path) -> None:
+    large = {0: {"macs": 10_000_000, "accuracy": 0.9}}
+    paths = [
+        made_run(tmp_path / f"run{seed}", seed=seed, trials=3, changed=large, **MACS)
+        for seed in (1, 2)
+    ]
+    compared = compare(read_runs(paths))
+    front = figures(document(compared))[0]
+    assert front.chart is not None
+    first, second = front.switches[0].options
+    assert front.chart["layout"]["xaxis"]["type"] == "log"
+    assert (first.layout, second.layout) == ({"xaxis.type": "log"}, {"xaxis.type": "linear"})
+    picture = front.draw
+    assert picture is not None
+    assert picture(LIGHT, narrow=False).axes[0].get_xscale() == "log"
+    near = run_series(compared)[1:2]
+    assert not logarithmic([replace(near[0], xs=np.array([2.0, 9.0]))], OBJECTIVES["macs"])
+    assert not logarithmic([replace(near[0], xs=np.array([0.1, 0.9]))], OBJECTIVES["accuracy"])
 
 
 def test_every_run_has_a_colour_and_marker_of_its_own(compared: Comparison) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from runs.compare.series import Series
+from runs.compare.series import Series, logarithmic
 from runs.page.charts import GREY, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.ranking import CHEAPER, Objective
@@ -17,7 +17,7 @@ def objectives_chart(series: Sequence[Series], up: Objective, across: Objective)
     """Draw lines over two objectives."""
     return chart(
         [_trace(own) for own in series],
-        xaxis=axis(across),
+        xaxis=axis(across, log=logarithmic(series, across)),
         yaxis=axis(up),
         hovermode="closest",
         legend=LEGEND,
@@ -29,20 +29,20 @@ def progress_chart(series: Sequence[Series]) -> dict[str, Any]:
     return chart(
         [_trace(own) for own in series],
         xaxis={"title": {"text": "budget spent, full-length trainings"}},
-        yaxis={"title": {"text": "hypervolume, share of the box"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "hypervolume, share of the box"}},
         hovermode="closest",
         legend=LEGEND,
     )
 
 
-def cost_switches(across: Objective) -> list[Switch]:
-    """Let a cost be read on a logarithmic axis; a share or a loss has no need of one."""
+def cost_switches(series: Sequence[Series], across: Objective) -> list[Switch]:
+    """Let a cost be read on either axis, first as it is drawn; nothing else has need of it."""
     if across.column not in CHEAPER:
         return []
-    options = [
-        Option(label=kind, data={}, layout={"xaxis.type": word})
-        for kind, word in (("linear", "linear"), ("logarithmic", "log"))
-    ]
+    kinds = [("linear", "linear"), ("logarithmic", "log")]
+    if logarithmic(series, across):
+        kinds.reverse()
+    options = [Option(label=kind, data={}, layout={"xaxis.type": word}) for kind, word in kinds]
     return [Switch(label="Cost axis", options=options)]
 
 

@@ -96,7 +96,7 @@ def _front(comparison: Comparison) -> Section:
                 f"{across.label}; the table below lists the joint front.",
                 chart=chart,
                 draw=draw_objectives(series, up, across),
-                switches=cost_switches(across),
+                switches=cost_switches(series, across),
             )
         )
     return Section(key="front", title="One front", blocks=[*blocks, table])

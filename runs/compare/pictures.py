@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from runs.compare.series import Series
+from runs.compare.series import Series, logarithmic
 from runs.figures import NARROW, WIDE, Theme
 from runs.page.document import Draw
 from runs.ranking import Objective
@@ -35,6 +35,10 @@ def draw_objectives(series: Sequence[Series], up: Objective, across: Objective) 
     """Draw lines over two objectives."""
 
     def finish(axes: Axes) -> None:
+        if logarithmic(series, across):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
             axis.set_label_text(_label(objective))
@@ -50,7 +54,6 @@ def draw_progress(series: Sequence[Series]) -> Draw:
     def finish(axes: Axes) -> None:
         axes.set_xlabel("budget spent (full-length trainings)")
         axes.set_ylabel("hypervolume (share of the box)")
-        axes.set_ylim(bottom=0)
 
     return _draw(series, finish)
 
@@ -74,7 +77,7 @@ def _draw(series: Sequence[Series], finish: Callable[[Axes], None]) -> Draw:
             spine.set_color(theme.ink)
         figure.legend(
             loc="outside lower center",
-            ncols=1 if narrow else 2,
+            ncols=_columns(series, narrow=narrow),
             frameon=False,
             labelcolor=theme.ink,
             fontsize=8,
@@ -82,6 +85,13 @@ def _draw(series: Sequence[Series], finish: Callable[[Axes], None]) -> Draw:
         return figure
 
     return draw
+
+
+def _columns(series: Sequence[Series], *, narrow: bool) -> int:
+    """Give as many columns of the legend as its longest name leaves room for."""
+    longest = max(len(drawn_name(own.name)) for own in series if own.listed)
+    letters = 50 if narrow else 100
+    return max(1, min(6, letters // (longest + 8)))
 
 
 def _add(axes: Axes, own: Series, theme: Theme) -> None:

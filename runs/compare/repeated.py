@@ -61,7 +61,7 @@ def repeats(comparison: Comparison) -> Section | None:
                 f"{up.label} over {across.label}; compare.json has their corners.",
                 chart=objectives_chart(series, up, across),
                 draw=draw_objectives(series, up, across),
-                switches=cost_switches(across),
+                switches=cost_switches(series, across),
             ),
             Text(
                 text="The fronts of a group scatter by the Vorob'ev deviation: the mean share of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy as np
 from evaluators.fronts import Floats, nondominated
 from runs.compare.measures import Comparison, Repeated, band
 from runs.page.charts import COLOURS, MARKERS
-from runs.ranking import Objective
+from runs.ranking import CHEAPER, Objective
 from runs.wording import plural, quantity
 
 SHADES = (-0.1, 0.4)
 """How far the darkest and the lightest run of a group go towards black and white."""
+LOG_FROM = 5.0
+"""Ratio of the greatest to the least cost from which its axis is logarithmic at first."""
 ROOM = 0.06
 """Of the range of the fronts, left free beside them."""
 
@@ -191,6 +194,12 @@ def progress_series(comparison: Comparison) -> list[Series]:
                 )
             )
     return found
+
+
+def logarithmic(series: Sequence[Series], across: Objective) -> bool:
+    """Say whether the costs that are drawn lie so far apart that their axis is logarithmic."""
+    xs = np.concatenate([own.xs for own in series])
+    return across.column in CHEAPER and xs.min() > 0 and xs.max() > LOG_FROM * xs.min()
 
 
 def group_name(own: Repeated) -> str:
