@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,7 +40,7 @@ from search_space.yaml_io import load_architecture
 from tests.family_architectures import EVERY, FAMILY, small_architecture
 from tests.made_runs import NAMES, facts_of, frame_of, networks, rows
 
-COUNT = 14
+COUNT = 12
 DATA = {"name": "made", "classes": [str(number) for number in range(10)]}
 CONDITIONS = Conditions(num_classes=10, vector=16)
 
@@ -63,6 +64,11 @@ def findings_of(
     facts = facts_of(frame, names, data=DATA, **changes)
     best = front(frame, objectives)
     return Findings(facts=facts, frame=frame, front=best, objectives=objectives, **known)
+
+
+@cache
+def plain() -> Findings:
+    return findings_of()
 
 
 def cards_of(findings: Findings) -> list[Card]:
@@ -129,7 +135,7 @@ def test_predicted_milliseconds_add_up_to_the_prediction(name: str, model: Laten
 
 
 def test_every_network_of_the_front_has_a_card_and_the_recommended_one_is_first() -> None:
-    findings = findings_of()
+    findings = plain()
     found = cards_of(findings)
     assert {card.network for card in found} == {*findings.front["id"], found[0].network}
     assert found[0].network == findings.facts["recommended"]
@@ -137,7 +143,7 @@ def test_every_network_of_the_front_has_a_card_and_the_recommended_one_is_first(
 
 
 def test_a_recommended_network_beside_the_front_has_a_card_too() -> None:
-    findings = findings_of()
+    findings = plain()
     other = next(one for one in findings.competing["id"] if one not in set(findings.front["id"]))
     found = cards_of(replace(findings, facts={**findings.facts, "recommended": other}))
     assert [found[0].network, found[0].badge] == [other, "recommended"]
@@ -159,7 +165,7 @@ def test_the_most_likely_members_have_cards_and_the_others_are_counted() -> None
 
 
 def test_unknown_membership_goes_by_rank() -> None:
-    findings = findings_of()
+    findings = plain()
     expected = findings.front.sort_values("rank")["id"].tolist()
     assert carded(findings.front, None) == expected
 
@@ -211,7 +217,7 @@ def test_estimates_and_seeds_are_told() -> None:
 
 
 def test_the_final_training_is_told_of_its_network_alone() -> None:
-    first, *others = cards_of(findings_of())
+    first, *others = cards_of(plain())
     assert pairs_of(first)["trained on"] == (
         "for 12 epochs: 91.0% of the validation images, 90.2% of the test images"
     )
@@ -240,7 +246,7 @@ def test_curves_are_those_of_the_network_with_other_seeds_thin() -> None:
 
 @pytest.mark.parametrize("curve", [[(5, 1.0)], [(5, 1.0), (9, 1.0)], [(5, float("nan")), (9, 1.0)]])
 def test_a_curve_of_few_or_odd_points_is_drawn(curve: list[tuple[int, float]]) -> None:
-    findings = findings_of()
+    findings = plain()
     trial = int(row_of(findings, cards_of(findings)[0])["trial"])
     drawn = of_kind(cards_of(replace(findings, curves={trial: curve}))[0], Drawing)
     assert len(drawn) == 2
@@ -248,14 +254,14 @@ def test_a_curve_of_few_or_odd_points_is_drawn(curve: list[tuple[int, float]]) -
 
 
 def test_a_curve_without_a_finite_point_is_left_out() -> None:
-    findings = findings_of()
+    findings = plain()
     trial = int(row_of(findings, cards_of(findings)[0])["trial"])
     nothing = replace(findings, curves={trial: [(5, float("nan"))]})
     assert len(of_kind(cards_of(nothing)[0], Drawing)) == 1
 
 
 def test_what_a_network_sees_is_shown_with_its_numbers_or_the_reason() -> None:
-    findings = findings_of()
+    findings = plain()
     first, second = (card.network for card in cards_of(findings)[:2])
     known = replace(findings, seen={first: some_seen()}, unseen={second: "it was too large"})
     one, other = cards_of(known)[:2]
@@ -269,7 +275,7 @@ def test_what_a_network_sees_is_shown_with_its_numbers_or_the_reason() -> None:
 
 
 def test_a_field_that_the_image_cuts_has_a_lower_bound() -> None:
-    findings = findings_of()
+    findings = plain()
     network = cards_of(findings)[0].network
     seen = some_seen(saturated=True, size=(28, 56), map=np.ones((28, 56)))
     (_, heat) = of_kind(cards_of(replace(findings, seen={network: seen}))[0], Drawing)
@@ -334,7 +340,7 @@ def headings(text: str) -> Iterator[str]:
 
 
 def test_markdown_folds_cards_and_stays_short() -> None:
-    findings = findings_of()
+    findings = plain()
     text = markdown(document_of(findings))
     count = len(cards_of(findings))
     assert text.count("<details>") == text.count("</details>") == count
@@ -343,7 +349,7 @@ def test_markdown_folds_cards_and_stays_short() -> None:
 
 
 def test_a_page_links_cards_to_their_neighbours_and_the_front() -> None:
-    findings = findings_of()
+    findings = plain()
     page = html(document_of(findings), {})
     ids = [card.network for card in cards_of(findings)]
     assert re.findall(r'<article class="card" id="card-(\w+)"', page) == ids
@@ -371,7 +377,7 @@ def test_names_of_a_run_are_escaped() -> None:
 
 
 def test_drawings_are_files_of_their_own(tmp_path: Any) -> None:
-    document = document_of(findings_of())
+    document = document_of(plain())
     found = drawings(document)
     paths = write_report(tmp_path, document)
     for drawing in found:
@@ -380,7 +386,7 @@ def test_drawings_are_files_of_their_own(tmp_path: Any) -> None:
         assert path.read_text(encoding="utf-8") == drawing.svg
         ElementTree.parse(path)
     assert [drawing.key for drawing in found] == [
-        f"networks/{card.network}" for card in cards_of(findings_of())
+        f"networks/{card.network}" for card in cards_of(plain())
     ]
 
 
