@@ -28,11 +28,14 @@ from runs.page.document import (
     Text,
 )
 from runs.page.html import html
+from runs.page.pictures import pictures
+from runs.page.sections import report
+from tests.made_runs import failed, frame_of, rows
+from tests.pages import EVIL, findings_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-EVIL = "<script>alert(1)</script>"
 BREAKOUT = '"><img src=x onerror=alert(2)>'
 NAMED = ("chromium", "chromium-browser", "google-chrome")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -424,3 +427,104 @@ def test_nothing_runs_that_is_not_ours(browser: Browser, tmp_path: Path) -> None
     assert page.title() == f"Space {EVIL}"
     assert sum("Content Security Policy" in text for text in refused) >= 3
     page.close()
+
+
+# The report itself.
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the report of a made-up run whose names and errors are an attack."""
+    trials = [*rows(40, t4={"state": "diverged", "accuracy": None, "val_loss": None})]
+    frame = frame_of([*trials, failed(40, f"error: {EVIL}{BREAKOUT}")])
+    data = {"name": BREAKOUT, "train": 80, "val": 2000, "classes": [EVIL, BREAKOUT]}
+    names = {"name": EVIL, "data": data, "device": {"device": "cpu", "name": EVIL}}
+    findings = findings_of(frame, **names, command=f"replk-search --out '{EVIL}'")
+    losses = [(10, 2.1), (20, 1.4), (30, 1.1)]
+    document = report(replace(findings, curves=dict.fromkeys(range(40), losses)))
+    path = tmp_path_factory.mktemp("reported") / "report.html"
+    path.write_text(html(document, pictures(document)), encoding="utf-8")
+    return path
+
+
+UNFOLD = "document.querySelectorAll('details').forEach((one) => { one.open = true })"
+
+
+@pytest.mark.slow
+def test_every_chart_switch_and_heading_of_the_report_works(opened: Open, reported: Path) -> None:
+    page = opened(reported)
+    page.evaluate(UNFOLD)
+    charts = page.locator(".chart")
+    assert charts.count() >= 2
+    for chart in charts.all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".main-svg").first.wait_for(state="attached")
+        assert chart.locator("[role=img]").get_attribute("aria-label")
+    for choice in page.locator(".switch input").all():
+        choice.check(force=True)
+    for heading in page.locator("th button").all():
+        heading.click()
+        heading.click()
+    assert page.locator("figure.broken").count() == 0
+
+
+@pytest.mark.slow
+def test_a_point_of_the_front_opens_its_card_and_another_axis_is_named(
+    opened: Open, reported: Path
+) -> None:
+    page = ready(opened(reported))
+    title = page.locator("#figure-front .xtitle")
+    before = title.text_content()
+    page.locator("#figure-front .switch").first.locator("input").nth(1).check(force=True)
+    assert title.text_content() != before
+    network = page.evaluate(
+        "document.querySelector('.card').id.replace('card-', '')",
+    )
+    place = page.evaluate(
+        """(network) => {
+          const chart = document.querySelector("#figure-front .chart");
+          for (const [trace, { customdata, x, y }] of chart.data.entries()) {
+            const point = (customdata ?? []).findIndex((known) => known?.[0] === network);
+            if (point < 0) continue;
+            const { xaxis, yaxis } = chart._fullLayout;
+            const box = chart.querySelector(".nsewdrag").getBoundingClientRect();
+            return [box.x + xaxis.d2p(x[point]), box.y + yaxis.d2p(y[point])];
+          }
+        }""",
+        network,
+    )
+    page.mouse.move(*place)
+    page.mouse.click(*place)
+    page.wait_for_function(f"document.activeElement.id === 'card-{network}'")
+    assert in_view(page, f"#card-{network}")
+
+
+@pytest.mark.slow
+def test_names_of_a_run_are_text_in_its_report(opened: Open, reported: Path) -> None:
+    page = opened(reported)
+    assert EVIL in page.title()
+    assert EVIL in page.locator("h1").inner_text()
+    page.evaluate(UNFOLD)
+    assert BREAKOUT in page.locator("#casualties").inner_text()
+    assert page.locator("img[src='x']").count() == 0
+    data = page.evaluate("JSON.stringify(JSON.parse(document.getElementById('data').textContent))")
+    assert EVIL in data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_fits_a_phone(opened: Open, reported: Path, scheme: str) -> None:
+    page = opened(reported, viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True)
+    page.evaluate(UNFOLD)
+    for chart in page.locator(".chart").all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".main-svg").first.wait_for(state="attached")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_without_scripts_the_report_shows_drawings(opened: Open, reported: Path) -> None:
+    page = opened(reported, java_script_enabled=False)
+    assert page.locator(".still:visible").count() == page.locator(".chart").count() > 1
+    assert page.locator("#table-front tbody tr").first.is_visible()
+    assert page.locator(".chart:visible").count() == 0
