@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Picture
 from runs.figures import Theme, front_figure
 from runs.front_view import LIKELY, POSSIBLE, View, marks_of, views
 from runs.guideline_notes import compliance_lines
+from runs.knee import CLEAR, knees
 from runs.method_text import disturbed_text
 from runs.page.document import Block, Details, Figure, Points, Section, Text
 from runs.page.findings import Findings
@@ -118,6 +119,8 @@ def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
             f"Over {' or '.join(others)} the picture shows the front of these two axes alone; "
             f"the search looked for {' and '.join(names)}."
         )
+    if knee := _knee(seen[0]):
+        said.append(knee)
     if len(names) > 2:
         said.append(
             f"Only two of the {len(names)} objectives are drawn, so points of the front may lie "
@@ -129,6 +132,22 @@ def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
     if disturbed := disturbed_text(findings.frame):
         said.append(disturbed)
     return said
+
+
+def _knee(view: View) -> str:
+    """Say where the front bends, and how sure that is; empty where it cannot be asked."""
+    parts = []
+    for knee in knees(view):
+        scale = "logarithmic" if knee.log else "linear"
+        what = f"network {knee.network}" if knee.clear else "none that is clear"
+        parts.append(f"over a {scale} axis {what} ({knee.share:.0%})")
+    if not parts:
+        return ""
+    return (
+        "The knee, the network of the front farthest above the line between its ends, depends on "
+        f"the scale: {', '.join(parts)}. In brackets how often the likeliest one is the knee in "
+        f"worlds drawn from the intervals; below {CLEAR:.0%} none is named."
+    )
 
 
 def _hypervolume(facts: Facts, objectives: Sequence[Objective]) -> str:
