@@ -17,7 +17,7 @@ from runs.checkpoints import save_weights
 from runs.fields import Settings, images_for
 from runs.history import History
 from runs.page import seen as seen_module
-from runs.page.seen import NAME, SIDE, as_json, fields_of_front, page_map
+from runs.page.seen import NAME, SIDE, TOO_LONG, as_json, fields_of_front, page_map
 from runs.plan import Plan
 from search_space.architecture import Architecture
 from search_space.census import Census
@@ -229,7 +229,7 @@ def test_work_is_capped_and_said(
     monkeypatch.setattr(seen_module, "MACS", 1.0)
     found, reasons = fields_of_front(run, plan, history, ids(networks))
     assert found == {}
-    assert set(reasons.values()) == {"measuring it would take long"}
+    assert set(reasons.values()) == {TOO_LONG}
 
 
 def test_a_large_set_is_not_decoded_for_a_picture(
