@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+from runs import session
 from runs.cli import cli
 from runs.compare.command import table
 from runs.compare.facts import facts, notes
@@ -34,6 +35,9 @@ from runs.ranking import OBJECTIVES
 from runs.records import Records, decode, encode, read_events
 from search_space.errors import ReplkError, RunError
 from tests.compared_runs import DATA, DEVICE, made_run
+from tests.micro import Inputs
+
+pytest_plugins = ["tests.micro_fixtures"]
 
 MACS = {"objectives": ("accuracy", "macs")}
 
@@ -552,3 +556,20 @@ def test_wrong_words_end_with_2_and_leave_nothing(tmp_path: Path, twelve: list[P
     (tmp_path / "taken" / "file").touch()
     result = typed(*twelve[:2], "--out", tmp_path / "taken")
     assert "must not exist yet" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_runs_of_the_program_itself_are_compared(
+    finished: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    plan, images = inputs.planned(budget=6, seed=4)
+    session.begin(plan, images, tmp_path / "again", session.Manner(quiet=True))
+    result = typed(finished, tmp_path / "again", "--json", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [run["seed"] for run in told["runs"]] == [3, 4]
+    assert [own["seeds"] for own in told["groups"]] == [[3, 4]]
+    assert told["equal_budget"] == 6
+    assert told["notes"] == []
+    page = (tmp_path / "out" / "compare.html").read_text("utf-8")
+    assert "All runs repeat one plan" in page
