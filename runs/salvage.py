@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from runs.columns import BY_NAME
 from runs.history import History
 from runs.plan import Plan
 from runs.records import (
@@ -27,13 +29,12 @@ from runs.records import (
 from runs.salvaged_plan import readable_plan
 from runs.salvaged_table import TABLE_NAME, events_of_table
 from runs.training_job import weights_path
-from runs.wording import plural
+from runs.wording import SCORES, plural
 from search_space.errors import ReplkError, RunError
 
 SHOWN = 5
 """How many numbers a note names before it says `and 7 more`."""
 NUMBER, TEXT = (int, float), str
-OPTIONAL = (int, float, type(None))
 FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "header": {},
     "asked": {"trial": int, "role": TEXT, "id": TEXT, "seed": int, "architecture": TEXT},
@@ -45,7 +46,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "longer": {"trial": int, "factor": NUMBER, "state": TEXT},
     "session": {"budget": int, "workers": int},
     "calibration": {},
-    "reference": {"latency_ms": OPTIONAL},
+    "reference": {"latency_ms": NUMBER},
     "exhausted": {},
     "timing": {"wall_s": NUMBER},
     "remeasured": {"latencies": dict},
@@ -54,10 +55,28 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "finished": {"spent": NUMBER},
 }
 """Events that this version knows, with the fields that it cannot do without."""
+PERHAPS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "asked": {
+        **dict.fromkeys(("params", "distributions", "study"), dict),
+        **dict.fromkeys(("length", "share"), list),
+        **dict.fromkeys(("repeat", "rung", "continues"), int),
+        "outside_space": bool,
+    },
+    "finaltrained": {"epochs": NUMBER, "test_accuracy": NUMBER, "curve": list},
+}
+"""Fields that may be missing or empty."""
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "text": str,
+    "whole": int,
+    "seed": int,
+    "number": NUMBER,
+    "flag": bool,
+}
+"""What a value of a column is, by its kind."""
 STATES = ("complete", "diverged", "stopped", "failed", "infeasible")
 TRAINED = ("complete", "diverged", "stopped")
-MEASURED = ("accuracy", "miou", "val_loss", "latency_ms", "macs", "params")
-"""Values of a finished trial that are numbers, where they are known."""
+NEEDED = ("macs", "params")
+"""Values that a trained network has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,37 +161,60 @@ def _of_record(directory: Path, found: Scan) -> Iterator[str]:
 
 def _understood(events: Sequence[Event]) -> tuple[list[Event], list[str]]:
     """Leave out what this version does not know; say what that was."""
-    kept, unknown, odd = [], Counter[str](), Counter[str]()
+    kept = []
+    passed: dict[tuple[str, str], Counter[str]] = {
+        ("event", "unknown to this version"): Counter(),
+        ("event", "in a form unknown to it"): Counter(),
+        ("value", "in a form unknown to it"): Counter(),
+    }
+    unknown, odd, values = passed.values()
     for event in events:
         kind = event["event"]
         if kind not in FIELDS:
             unknown[kind] += 1
         elif _is_sound(event):
-            kept.append(event)
+            strange = [name for name in event if kind == "done" and not _fits(name, event[name])]
+            values.update(strange)
+            kept.append({name: v for name, v in event.items() if name not in strange})
         else:
             odd[kind] += 1
     notes = []
-    for counted, what in ((unknown, "unknown to this version"), (odd, "in a form unknown to it")):
+    for (noun, what), counted in passed.items():
         if counted:
-            kinds = ", ".join(f"{kind!r}" for kind in sorted(counted)[:SHOWN])
-            several = plural(counted.total(), "event")
-            notes.append(f"{RECORD_NAME}: {several} {what}, passed over: {kinds}")
+            names = ", ".join(f"{name!r}" for name in sorted(counted)[:SHOWN])
+            several = plural(counted.total(), noun)
+            notes.append(f"{RECORD_NAME}: {several} {what}, passed over: {names}")
     return kept, notes
 
 
 def _is_sound(event: Event) -> bool:
     """Whether an event has what is read of it."""
-    for name, types in FIELDS[event["event"]].items():
-        if not isinstance(event.get(name, ...), types):
-            return False
-    if event["event"] != "done":
-        return True
-    if event["state"] not in STATES:
+    kind = event["event"]
+    if not all(isinstance(event.get(name), types) for name, types in FIELDS[kind].items()):
         return False
-    needed = ("macs", "params") if event["state"] in TRAINED else ()
-    return all(isinstance(event.get(name), OPTIONAL) for name in MEASURED) and all(
-        event.get(name) is not None for name in needed
-    )
+    perhaps = ((event.get(name), types) for name, types in PERHAPS.get(kind, {}).items())
+    if not all(value is None or isinstance(value, types) for value, types in perhaps):
+        return False
+    if kind != "done":
+        return True
+    if event["state"] in TRAINED and not all(isinstance(event.get(n), int) for n in NEEDED):
+        return False
+    scored = any(isinstance(event.get(name), NUMBER) for name in SCORES)
+    return event["state"] in STATES and (scored or event["state"] != "complete")
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value of a finished trial is what its column holds, or is left empty."""
+    if name == "curve":
+        points = value if isinstance(value, list) else [value]
+        return all(
+            isinstance(p, list) and len(p) == 2 and all(isinstance(x, NUMBER) for x in p)
+            for p in points
+        )
+    kinds = KINDS[BY_NAME[name].kind] if name in BY_NAME else (str, int, float)
+    if isinstance(value, bool):
+        return kinds is bool
+    return value is None or isinstance(value, kinds)
 
 
 def _history(events: list[Event]) -> tuple[History, list[str]]:

@@ -236,6 +236,7 @@ def test_record_of_a_newer_version(write: Write, events: list[Event], history: H
     assert "settings unknown to this version: settings.colour" in text
     assert "2 events unknown to this version, passed over: 'dreamt'" in text
     assert "3 events in a form unknown to it, passed over: 'done'" in text
+    assert "1 value in a form unknown to it, passed over: 'mood'" in text
     assert "1 event not understood, passed over: number 16" in text
     assert "the networks of 1 trial are lost, the results with them: number 7" in text
 
