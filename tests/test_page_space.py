@@ -256,6 +256,15 @@ def test_a_side_without_networks_is_said_and_its_text_is_escaped(findings: Findi
     assert "<script>" not in json.dumps(figure.chart)
 
 
+def test_a_long_predicate_is_cut_in_the_legend_only(findings: Findings) -> None:
+    asked = "stages[0].kernel >= 9" + " and depth > 0" * 8
+    section = subspaces.section(replace(findings, predicates=[asked]))
+    assert section is not None
+    (figure,), (table,) = (blocks_of(section, kind) for kind in (Figure, Table))
+    assert figure.chart["data"][2]["name"].startswith(f"{asked[:57].replace('>', '&gt;')}... (")
+    assert table.rows[0].cells[0].text == asked
+
+
 @pytest.mark.parametrize("count", [0, 1, 25])
 def test_runs_that_have_little_or_nothing_to_say(count: int) -> None:
     trials = rows(count)

@@ -22,6 +22,8 @@ from search_space.predicates import Predicate, parse_predicate
 
 TITLE = "Sub-spaces compared at equal complexity"
 LABELS = {"accuracy": "validation error, %", "miou": "100 - validation mIoU, points"}
+LONGEST_NAME = 60
+"""Letters of a predicate in a legend."""
 MOST_CHOSEN = 3
 """Comparisons that the report chooses where none is asked for."""
 LEAST_CHOSEN = 10
@@ -121,7 +123,7 @@ def _caution(*, given: bool, diverged: int) -> str:
 def _shown(asked: str, found: Comparison, label: str, number: int) -> list[Block]:
     sides = (found.inside, found.outside)
     words = (asked, "all others")
-    names = tuple(f"{word} ({side.matched})" for word, side in zip(words, sides, strict=True))
+    names = [f"{_short(word)} ({side.matched})" for word, side in zip(words, sides, strict=True)]
 
     def draw(theme: Theme, *, narrow: bool) -> Picture:
         return subspace_figure(found, names, label, theme=theme, narrow=narrow)
@@ -139,6 +141,11 @@ def _shown(asked: str, found: Comparison, label: str, number: int) -> list[Block
         Text(text=f"{asked}: {_result(found)}"),
         _table(found, words, number),
     ]
+
+
+def _short(asked: str) -> str:
+    """Cut a predicate that would take the room of the chart from its legend."""
+    return asked if len(asked) <= LONGEST_NAME else f"{asked[: LONGEST_NAME - 3]}..."
 
 
 def _result(found: Comparison) -> str:
