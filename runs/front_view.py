@@ -36,6 +36,8 @@ SURE = {"likely": "on the front", "possible": "perhaps on the front", "faint": "
 UNTRAINED = "reference network, not trained"
 LOG_FROM = 5.0
 """Ratio of the largest to the smallest cost from which an axis is logarithmic."""
+SCORED_BY = ("miou", "accuracy", "val_loss")
+"""What else may go up, where the search looked for a score."""
 DRAWS = 1000
 """Worlds behind a probability that the run did not ask for: it is off by 1.6 points at most."""
 NORMAL_95 = 1.96
@@ -195,7 +197,7 @@ def views(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[View]:
     """Give the pairs of axes of a run, the ones that it searched for first.
 
     Up goes the first objective. An objective across shows the front of the run, whatever further
-    objectives there are; another cost shows the front of the two axes alone.
+    objectives there are; another cost, and another score up, show the front of the two axes alone.
 
     Args:
         frame: as `ranking.rank` gives it.
@@ -210,7 +212,13 @@ def views(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[View]:
             acrosses.append(cost)
     best = front(frame, objectives)["trial"].tolist()
     numbers = {trial: place for place, trial in enumerate(best, start=1)}
-    return [_view(competing, numbers, objectives, across) for across in acrosses]
+    found = [_view(competing, numbers, objectives, across) for across in acrosses]
+    costs = [across for across in acrosses if across is not None and across.name in COSTS]
+    for name in SCORED_BY if up.column in SCORES else ():
+        score = OBJECTIVES[name]
+        if score not in objectives and costs and competing[score.column].notna().any():
+            found.append(_view(competing, numbers, (score,), costs[0]))
+    return found
 
 
 def _view(

@@ -38,7 +38,7 @@ def charts(figure: Figure) -> dict[str, list[dict[str, Any]]]:
     assert figure.chart is not None
     found = {"": list(figure.chart["data"])}
     for switch in figure.switches:
-        if switch.label != "Across":
+        if switch.label != "Axes":
             continue
         for option in switch.options:
             traces = [restyled(trace, option.data, place) for place, trace in enumerate(found[""])]
@@ -254,7 +254,7 @@ def test_every_trace_is_there_in_every_position(figure: Figure) -> None:
     assert figure.chart is not None
     across, scale = figure.switches
     assert [option.label for option in across.options] == [
-        *("latency", "multiply-adds", "parameters"),
+        *("latency", "multiply-adds", "parameters", "loss over latency"),
     ]
     for option in across.options:
         assert {len(values) for values in option.data.values()} == {len(figure.chart["data"])}
@@ -276,18 +276,24 @@ def test_without_estimates_the_front_is_that_of_the_scores() -> None:
 @pytest.mark.parametrize(
     ("names", "labels"),
     [
-        (("accuracy",), ["trial", "latency", "multiply-adds", "parameters"]),
-        (("accuracy", "macs"), ["multiply-adds", "latency", "parameters"]),
+        (("accuracy",), ["trial", *LABELS, "loss over latency"]),
+        (
+            ("accuracy", "macs"),
+            ["multiply-adds", "latency", "parameters", "loss over multiply-adds"],
+        ),
         (("macs", "params"), ["parameters", "latency"]),
-        (("latency", "accuracy"), ["validation accuracy", "multiply-adds", "parameters"]),
-        (("accuracy", "latency", "params"), ["latency", "parameters", "multiply-adds"]),
-        (("val_loss", "latency"), ["latency", "multiply-adds", "parameters"]),
+        (("latency", "accuracy"), ["accuracy", "multiply-adds", "parameters"]),
+        (
+            ("accuracy", "latency", "params"),
+            ["latency", "parameters", "multiply-adds", "loss over latency"],
+        ),
+        (("val_loss", "latency"), [*LABELS]),
     ],
 )
 def test_whatever_was_searched_for_has_its_axes(names: tuple[str, ...], labels: list[str]) -> None:
     found = findings_of(frame_of(rows(12), names), names)
     figure = figure_of(found)
-    (across,) = (switch for switch in figure.switches if switch.label == "Across")
+    (across,) = (switch for switch in figure.switches if switch.label == "Axes")
     assert [option.label for option in across.options] == labels
     numbered = {
         network[0]
@@ -296,6 +302,22 @@ def test_whatever_was_searched_for_has_its_axes(names: tuple[str, ...], labels: 
         if number
     }
     assert numbered == set(found.front["id"])
+
+
+def test_another_score_has_its_own_front_and_no_estimates(
+    findings: Findings, figure: Figure, shown: dict[str, list[dict[str, Any]]]
+) -> None:
+    frame = findings.competing
+    losses = frame[["latency_ms", "val_loss"]].to_numpy(dtype=float)
+    best = frame[moocore.is_nondominated(losses, keep_weakly=True)]
+    traces = shown["loss over latency"]
+    assert set(networks(traces, "on the front")) == set(best["id"])
+    found = networks(traces, "on the front", "trial")
+    for row in frame.to_dict("records"):
+        assert found[row["id"]] == pytest.approx((row["latency_ms"], row["val_loss"]), rel=1e-5)
+    layout = figure.switches[0].options[-1].layout
+    assert layout["yaxis.title.text"] == "validation cross-entropy"
+    assert layout["yaxis.tickformat"] == ""
 
 
 def test_three_objectives_are_not_joined_by_a_line() -> None:
@@ -311,6 +333,8 @@ def test_segmentation_is_drawn_by_its_miou() -> None:
     frame = frame_of([row | {"miou": row["accuracy"] / 2} for row in rows(8)], names)
     found = networks(charts(figure_of(findings_of(frame, names)))[""], "trial", "on the front")
     assert {y for _, y in found.values()} == {float(f"{y:.6g}") for y in frame["miou"]}
+    labels = [option.label for option in figure_of(findings_of(frame, names)).switches[0].options]
+    assert labels == [*LABELS, "accuracy over latency", "loss over latency"]
 
 
 EQUAL = {"accuracy": 0.5, "latency_ms": 1.0, "macs": 9, "params": 9}
@@ -355,5 +379,5 @@ def test_bad_trials_are_counted_instead_of_stretching_the_axis() -> None:
 def test_the_reading_is_one_sentence_that_names_probability_and_bars(figure: Figure) -> None:
     reading = figure.reading
     assert reading.count(".") == 1
-    assert f"a hollow one of {POSSIBLE:.0%} or more" in reading
+    assert f"a hollow one of {100 * POSSIBLE:.0f} % or more" in reading
     assert "bars are 95 % intervals" in reading

@@ -93,13 +93,17 @@ def _reading(view: View, objectives: int) -> str:
         else "is on the front, where no other beats it in every objective,"
     )
     said = (
-        f"a filled marker {what} with a probability of {LIKELY:.0%} or more, a hollow one of "
-        f"{POSSIBLE:.0%} or more"
+        f"a filled marker {what} with a probability of {_per_cent(LIKELY)} or more, a hollow "
+        f"one of {_per_cent(POSSIBLE)} or more"
         if view.chances
         else f"a coloured marker {what.rstrip(',')}"
     )
     bars = ", bars are 95 % intervals" if _bars(view) else ""
     return f"{better}: {said}{bars}, and numbers are those of the table."
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _bars(view: View) -> bool:
@@ -114,10 +118,10 @@ def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
             "Heights are estimates, not the scores of single trainings, of which the luckiest "
             "would make the front; the pointer shows both."
         )
-    if others := [view.across.label for view in seen if view.across and not view.searched]:
+    if not all(view.searched for view in seen):
         said.append(
-            f"Over {' or '.join(others)} the picture shows the front of these two axes alone; "
-            f"the search looked for {' and '.join(names)}."
+            "Axes that were not searched for show the front of the two alone; the search looked "
+            f"for {' and '.join(names)}."
         )
     if knee := _knee(seen[0]):
         said.append(knee)

@@ -12,6 +12,7 @@ from runs.page.charts import GREEN, GREY, PURPLE, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.page.findings import Findings
 from runs.page.hover import hovers
+from runs.ranking import Objective
 from runs.wording import quantity
 
 FAINT = {"symbol": "circle", "color": GREY, "opacity": 0.5, "size": 6}
@@ -27,6 +28,7 @@ SCALES: dict[str, dict[str, Any]] = {
     "linear": {"type": "linear", "tickmode": "auto", "dtick": None, "autorange": True},
 }
 """How a scale is written: a logarithmic one at 1, 2 and 5 of each power of ten."""
+SHORT = {"accuracy": "accuracy", "miou": "mIoU", "val_loss": "loss"}
 CHANGING = (
     *("name", "x", "y", "customdata", "hovertext", "text", "marker.color"),
     *(f"error_{axis}.{side}" for axis in ("x", "y") for side in ("array", "arrayminus")),
@@ -62,8 +64,8 @@ def _switches(seen: Sequence[View], drawn: Sequence[list[dict[str, Any]]]) -> li
     """Give the choice of what lies across, and of its scale."""
     found = []
     if len(seen) > 1:
-        options = [_option(*pair) for pair in zip(seen, drawn, strict=True)]
-        found.append(Switch(label="Across", options=options))
+        options = [_option(*pair, seen[0]) for pair in zip(seen, drawn, strict=True)]
+        found.append(Switch(label="Axes", options=options))
     if all(view.positive for view in seen):
         options = [
             Option(
@@ -213,15 +215,28 @@ def _untrained(view: View, marks: Marks) -> dict[str, Any]:
     }
 
 
-def _option(view: View, drawn: Sequence[dict[str, Any]]) -> Option:
-    data = {key: [_at(trace, key) for trace in drawn] for key in CHANGING}
-    across = _across(view, log=False)
-    layout = {"xaxis.title.text": across["title"]["text"], "xaxis.autorange": True}
-    layout |= {"xaxis.tickformat": across.get("tickformat", "")}
-    if ends := _up(view).get("range"):
-        layout["yaxis.range"] = ends
-    label = "trial" if view.across is None else view.across.label.split(" of ")[0]
-    return Option(label=label, data=data, layout=layout)
+def _option(view: View, drawn: Sequence[dict[str, Any]], first: View) -> Option:
+    across, up = _across(view, log=False), _up(view)
+    layout = {
+        "xaxis.title.text": across["title"]["text"],
+        "xaxis.tickformat": across.get("tickformat", ""),
+        "xaxis.autorange": True,
+        "yaxis.title.text": up["title"]["text"],
+        "yaxis.tickformat": up.get("tickformat", ""),
+    }
+    if "range" in up:
+        layout["yaxis.range"] = up["range"]
+    label = "trial" if view.across is None else _short(view.across)
+    return Option(
+        label=label if view.up == first.up else f"{_short(view.up)} over {label}",
+        data={key: [_at(trace, key) for trace in drawn] for key in CHANGING},
+        layout=layout,
+    )
+
+
+def _short(objective: Objective) -> str:
+    """Name an objective on a switch."""
+    return SHORT.get(objective.name) or objective.label.split(" of ")[0]
 
 
 def _at(trace: Mapping[str, Any], path: str) -> Any:
