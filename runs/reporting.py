@@ -11,6 +11,7 @@ from runs.gathering import gather
 from runs.outputs import write_results
 from runs.page.data import report_data
 from runs.salvage import Salvaged, salvaged
+from search_space.errors import SpaceError
 from search_space.predicates import parse_predicate
 
 logger = logging.getLogger(__name__)
@@ -50,12 +51,19 @@ def report_json(directory: Path, *, predicates: Sequence[str] = ()) -> dict[str,
 
 def _read(directory: Path, predicates: Sequence[str]) -> Salvaged:
     """Read a run as far as it is sound, and see that its networks can be asked the predicates."""
+    for text in predicates:
+        parse_predicate(text)
     found = salvaged(directory)
+    notes = [f"{directory}: {note}" for note in found.missing]
     # A published network that a run began with may have more stages than its space.
     drawn = (len(trial.architecture.stages) for trial in found.history.trials.values())
     stages = max([len(found.plan.space.stages), *drawn])
     for text in predicates:
-        parse_predicate(text, stages=stages)
-    for note in found.missing:
-        logger.warning("%s: %s", directory, note)
+        try:
+            parse_predicate(text, stages=stages)
+        except SpaceError as error:
+            # Right for other spaces: the report says that no network meets it.
+            notes.append(str(error))
+    for note in notes:
+        logger.warning("%s", note)
     return found

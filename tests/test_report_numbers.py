@@ -143,3 +143,18 @@ def test_a_wrong_predicate_is_refused_before_anything_is_read(
     code, _, complained = say("report", run, "--json", "--out", "x")
     assert code == 2
     assert "--out" in complained
+
+
+def test_a_stage_that_this_run_has_not_is_told_and_the_report_is_made(
+    run: Path, say: Callable[..., tuple[int, str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    code, printed, _ = say("report", run, "--compare", "stages[3].kernel>=9")
+    assert code == 0
+    assert "report.html" in printed
+    assert "stages[3]" in caplog.text
+    assert "stages[3].kernel>=9: not compared" in (run / "report.html").read_text("utf-8").replace(
+        "&gt;", ">"
+    )
+    code, _, complained = say("report", run, "--compare", "stages[4].kernel>=9")
+    assert code == 2
+    assert "stages[4]" in complained
