@@ -120,9 +120,10 @@ def test_a_damaged_run_is_compared_by_what_is_left(tmp_path: Path) -> None:
     lines = (hurt / "trials.jsonl").read_bytes().splitlines(keepends=True)
     lines[11] = lines[11].replace(b"accuracy", b"acuracy!")
     (hurt / "trials.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:40])
+    (hurt / ".trials.count").write_bytes(b"%012d\n" % len(lines))
     found = compare(read_runs([whole, hurt]))
     assert [len(own.frame) for own in found.runs] == [8, 6]
-    assert any(line.startswith("hurt has lost 1 of its events") for line in notes(found))
+    assert any(line.startswith("hurt has lost 2 of its events") for line in notes(found))
 
 
 def test_a_run_without_a_complete_trial_is_left_out_in_words(tmp_path: Path) -> None:
@@ -517,6 +518,7 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     ]
     assert names == sorted(["compare.html", "compare.json", "compare.md", "front.csv", *images])
     page = (out / "compare.html").read_text("utf-8")
+    assert "_&#36;two&#36;|" in page.replace("\\u0026", "&")
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert r"\<script\>alert(1)\<" in (out / "compare.md").read_text("utf-8")

@@ -14,7 +14,7 @@ from runs.console import plain
 from runs.history import SPENDING, History, plain_number
 from runs.plan import PLAN_NAME, Plan, plan_of, recorded_plan
 from runs.ranking import Objective, rank, trials_frame
-from runs.records import RECORD_NAME, Event, header_of, read_events
+from runs.records import RECORD_NAME, Event, acknowledged, header_of, read_events
 from search_space.errors import ReplkError, RunError
 
 
@@ -114,7 +114,7 @@ def _read(path: Path, name: str) -> Run:
             f"{path / RECORD_NAME}: must be as the search wrote it, got {type(error).__name__}: "
             f"{said}; leave the run out, or restore the file from a copy"
         ) from error
-    lost = events[-1]["seq"] + 1 - len(events)
+    lost = max(acknowledged(path), events[-1]["seq"] + 1) - len(events)
     return Run(name=name, path=path, plan=plan, history=history, frame=frame, lost=lost)
 
 

@@ -30,8 +30,8 @@ HEIGHT = 460
 
 
 def text(value: Any) -> str:
-    """Escape what comes from a run: plotly reads some HTML in its texts."""
-    return escape(str(value), quote=False)
+    """Escape what comes from a run: plotly reads some HTML in its texts, and formulas in $...$."""
+    return escape(str(value), quote=False).replace("$", "&#36;")
 
 
 def plain(value: Any) -> Any:
