@@ -12,7 +12,7 @@ import pandas as pd
 from evaluators.compliance import compliance
 from evaluators.cost import cost_by_part
 from evaluators.latency_model import LatencyModel
-from evaluators.operators import HEAD, STEM
+from evaluators.operators import HEAD, STEM, stage_name
 from runs.method_text import BACKENDS, batch_text, device_text
 from runs.page.document import (
     Block,
@@ -306,9 +306,11 @@ def _times(architecture: Architecture, facts: Facts) -> dict[str, float]:
 
 
 def _maps(architecture: Architecture) -> dict[str, str]:
+    """Write the map that each part reads or keeps; those of transitions stand around them."""
     found = {STEM: architecture.size, HEAD: architecture.maps[-1]}
-    found |= {f"stage {number}": at for number, at in enumerate(architecture.maps, 1)}
-    return {name: f"{height}x{width}" for name, (height, width) in found.items()}
+    found |= {stage_name(number): at for number, at in enumerate(architecture.maps)}
+    told = {name: f"{height}x{width}" for name, (height, width) in found.items()}
+    return told | ({HEAD: "all"} if architecture.task == "segmentation" else {})
 
 
 # Commands.

@@ -104,10 +104,11 @@ def stage_words(architecture: Architecture, number: int) -> str:
         if beside(stage, k, architecture.block)
     )
     structure = STRUCTURE_WORDS.get(stage.structure)
+    each = "each " if stage.depth > 1 else ""
     return (
         f"Stage {number + 1}: {height}x{width} map, {plural(stage.width, 'channel')}, "
         f"{plural(stage.depth, 'block')} ({blocks})"
-        f"{f', each with {structure}' if structure else ''}, "
+        f"{f', {each}with {structure}' if structure else ''}, "
         f"{_hidden(stage)} hidden channels.{branches}"
     )
 
