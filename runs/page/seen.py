@@ -112,7 +112,8 @@ def as_json(seen: Mapping[str, Seen]) -> str:
         }
         for network, one in seen.items()
     }
-    return json.dumps({"format": FORMAT, "networks": networks}) + "\n"
+    document = {"format": FORMAT, "networks": networks}
+    return json.dumps(document, separators=(",", ":")) + "\n"
 
 
 def _known(path: Path) -> Seens:
