@@ -76,30 +76,18 @@ def front_figure(
     )
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.ground)
-    points, names = view.points, view.names
-    faint = points[points["worth"] == "faint"]
-    axes.scatter(
-        faint["x"],
-        faint["y"],
-        s=16,
-        color=theme.trial,
-        linewidths=0,
-        zorder=2,
-        label=names["faint"],
-    )
     axes.plot(*view.steps().T, color=theme.ink, linewidth=1, alpha=0.6, zorder=3)
-    marked = points[points["worth"] != "faint"]
-    _error_bars(axes, marked, theme=theme)
-    _networks(axes, view)
+    _error_bars(axes, view.points[view.points["worth"] != "faint"], theme=theme)
+    _networks(axes, view, theme=theme)
     _marks(axes, view, marks, theme=theme)
     _limits(axes, view)
     _labels(axes, view, title=title, theme=theme)
-    if points.empty:
+    if view.points.empty:
         axes.set(xticks=[], yticks=[])
         axes.text(
             0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=theme.ink
         )
-    _legend(figure, axes, columns=1 if narrow else 3, theme=theme)
+    _legend(figure, axes, narrow=narrow, theme=theme)
     figure.draw_without_rendering()
     # The layout stands: later text must not move the axes from under its own place.
     figure.set_layout_engine("none")
@@ -128,11 +116,13 @@ def _error_bars(axes: Axes, points: pd.DataFrame, *, theme: Theme) -> None:
     )
 
 
-def _networks(axes: Axes, view: View) -> None:
+def _networks(axes: Axes, view: View, *, theme: Theme) -> None:
     """Draw what may be on the front: filled or hollow by chance, coloured by largest kernel."""
     shades, names = view.colours, view.names
     for worth in ("likely", "possible"):
         chosen = view.points[view.points["worth"] == worth]
+        if chosen.empty:
+            continue
         colours = [shades[kernel] for kernel in chosen["kernel"]]
         axes.scatter(
             chosen["x"],
@@ -144,6 +134,16 @@ def _networks(axes: Axes, view: View) -> None:
             zorder=4,
             label=names[worth],
         )
+    faint = view.points[view.points["worth"] == "faint"]
+    axes.scatter(
+        faint["x"],
+        faint["y"],
+        s=16,
+        color=theme.trial,
+        linewidths=0,
+        zorder=2,
+        label=names["faint"],
+    )
     coloured = set(view.points.loc[view.points["worth"] != "faint", "kernel"])
     for kernel, colour in shades.items():
         if kernel in coloured - {0}:
@@ -211,7 +211,7 @@ def _labels(axes: Axes, view: View, *, title: str, theme: Theme) -> None:
         spine.set_color(theme.ink)
 
 
-def _legend(figure: Figure, axes: Axes, *, columns: int, theme: Theme) -> None:
+def _legend(figure: Figure, axes: Axes, *, narrow: bool, theme: Theme) -> None:
     """Write what markers and colours mean below the picture, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
@@ -219,8 +219,8 @@ def _legend(figure: Figure, axes: Axes, *, columns: int, theme: Theme) -> None:
             handles,
             labels,
             loc="outside lower center",
-            ncols=columns,
-            fontsize=8,
+            ncols=2 if narrow else 3,
+            fontsize=6.5 if narrow else 8,
             labelcolor=theme.ink,
             facecolor=theme.ground,
             edgecolor=theme.faint,
