@@ -7,7 +7,7 @@ something else. A report need not: it says what the sound lines say, and what is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -61,10 +61,16 @@ PERHAPS: dict[str, dict[str, type | tuple[type, ...]]] = {
         **dict.fromkeys(("length", "share"), list),
         **dict.fromkeys(("repeat", "rung", "continues"), int),
         "outside_space": bool,
+        "noise": TEXT,
     },
     "finaltrained": {"epochs": NUMBER, "test_accuracy": NUMBER, "curve": list},
 }
 """Fields that may be missing or empty."""
+INNER: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "study": {"block": int, "member": int, "levels": list, "varied": list},
+    "confirm": {"target": (int, type(None)), "part": TEXT},
+}
+"""What is read of these fields, where there is one."""
 KINDS: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "whole": int,
@@ -101,7 +107,9 @@ def salvaged(directory: Path) -> Salvaged:
     if events:
         notes += _of_record(directory, found)
     else:
-        notes.append(f"{RECORD_NAME}: {why}; {TABLE_NAME} stands for it, without curves and blocks")
+        notes.append(
+            f"{RECORD_NAME}: {why}; {TABLE_NAME} stands for it, without learning curves, study and confirmation"
+        )
     try:
         if not events:
             events = events_of_table(directory)
@@ -190,17 +198,28 @@ def _understood(events: Sequence[Event]) -> tuple[list[Event], list[str]]:
 def _is_sound(event: Event) -> bool:
     """Whether an event has what is read of it."""
     kind = event["event"]
-    if not all(isinstance(event.get(name), types) for name, types in FIELDS[kind].items()):
+    if not _has(event, FIELDS[kind]):
         return False
     perhaps = ((event.get(name), types) for name, types in PERHAPS.get(kind, {}).items())
     if not all(value is None or isinstance(value, types) for value, types in perhaps):
         return False
+    if kind == "asked":
+        inner = ((event.get(name), fields) for name, fields in INNER.items())
+        # Every training of the confirmation says which part of it it is.
+        return (event["role"] != "confirm" or event.get("confirm") is not None) and all(
+            value is None or (isinstance(value, dict) and _has(value, fields))
+            for value, fields in inner
+        )
     if kind != "done":
         return True
     if event["state"] in TRAINED and not all(isinstance(event.get(n), int) for n in NEEDED):
         return False
     scored = any(isinstance(event.get(name), NUMBER) for name in SCORES)
     return event["state"] in STATES and (scored or event["state"] != "complete")
+
+
+def _has(values: Event, fields: Mapping[str, type | tuple[type, ...]]) -> bool:
+    return all(isinstance(values.get(name), types) for name, types in fields.items())
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -90,6 +90,9 @@ def _asked(row: Mapping[str, Any], lengths: Mapping[int, Fraction]) -> Event:
     # It was charged for what it trained itself.
     share = length - lengths.get(before, Fraction(0)) if before is not None else length
     event |= {"length": list(length.as_integer_ratio()), "share": list(share.as_integer_ratio())}
+    if row["role"] == "confirm":
+        # Of which part of the confirmation is not in the table: it chose no champion.
+        event["confirm"] = {"target": None, "part": ""}
     return event
 
 

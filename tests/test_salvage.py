@@ -275,7 +275,9 @@ def test_without_its_record_the_table_stands_for_it(
         record.write_bytes(b"" if how == "empty" else random.Random(0).randbytes(3000) + b"\n")
     found = salvaged(run)
     assert found.missing[0].startswith("trials.jsonl: ")
-    assert found.missing[0].endswith("; trials.csv stands for it, without curves and blocks")
+    assert found.missing[0].endswith(
+        "; trials.csv stands for it, without learning curves, study and confirmation"
+    )
     assert found.missing[1].startswith("run.yaml: is the only copy of the plan that is left")
     assert [t.number for t in found.history.done if t.state != "failed"] == [
         t.number for t in sorted(history.done, key=lambda t: t.number) if t.state != "failed"
