@@ -47,7 +47,9 @@ def twelve(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Six seeds of two samplers; what `random` finds is better."""
     folder = tmp_path_factory.mktemp("twelve")
     return [
-        made_run(folder / f"{sampler}{seed}", seed=seed, gain=gain, sampler=sampler, **MACS)
+        made_run(
+            folder / f"{sampler}{seed}", seed=seed, gain=gain, sampler=sampler, trials=6, **MACS
+        )
         for sampler, gain in (("tpe", 0.0), ("random", 0.04))
         for seed in range(6)
     ]
@@ -290,9 +292,9 @@ def test_holm_goes_over_all_pairs(loaded: list[Run], tmp_path: Path) -> None:
         made_run(tmp_path / f"long{seed}", seed=seed, gain=0.1, epochs=2.0, **MACS)
         for seed in range(3)
     ]
-    found = compare([*loaded, *read_runs(more)])
+    found = compare([*loaded[:3], *loaded[6:9], *read_runs(more)])
     tests = [pair.tests["hypervolume"] for pair in found.pairs]
-    assert [test.test for test in tests] == ["wilcoxon", "t", "t"]
+    assert [test.test for test in tests] == ["t", "t", "t"]
     p = [test.p for test in tests]
     assert all(value is not None for value in p)
     order = np.argsort(np.array(p, dtype=float))
