@@ -108,7 +108,8 @@ def salvaged(directory: Path) -> Salvaged:
         notes += _of_record(directory, found)
     else:
         notes.append(
-            f"{RECORD_NAME}: {why}; {TABLE_NAME} stands for it, without learning curves, study and confirmation"
+            f"{RECORD_NAME}: {why}; {TABLE_NAME} stands for it, without learning curves, study "
+            "and confirmation"
         )
     try:
         if not events:
@@ -272,10 +273,9 @@ def _of_trials(history: History, *, damaged: bool) -> Iterator[str]:
 
 
 def _of_files(directory: Path, plan: Plan, history: History) -> Iterator[str]:
-    """Say which files of a finished run are gone."""
-    if "finished" not in history.final:
-        return
-    if not (directory / "architectures").is_dir():
+    """Say which files beside the record are gone."""
+    written = "finished" in history.final or (directory / TABLE_NAME).exists()
+    if written and not (directory / "architectures").is_dir():
         yield "architectures/: is not there; its files are made anew from the record"
     kept = plan.settings.keep_weights
     complete = [t.number for t in history.trials.values() if t.state == "complete"]

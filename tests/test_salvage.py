@@ -342,6 +342,7 @@ def test_of_a_run_that_goes_on_nothing_is_missing(write: Write, events: list[Eve
     run = write(events[: 3 + 2 * 10])
     (run / ".trials.count").write_text(f"{3 + 2 * 10:012d}\n")
     (run / "architectures").rmdir()
+    (run / "trials.csv").unlink()
     found = salvaged(run)
     assert [trial.number for trial in found.history.pending] == [10]
     assert found.missing == ()
