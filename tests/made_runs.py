@@ -108,6 +108,8 @@ def facts_of(frame: pd.DataFrame, names: tuple[str, ...] = NAMES, **changes: Any
         "exhausted": False,
         "hypervolume": hypervolume(frame, objectives, point),
         "reference_point": point,
+        "reference_network": None,
+        "anchors": [],
         "settings": asdict(Settings(budget=20, workers=2, objectives=names)),
         "recipe": asdict(Recipe(epochs=2.0)),
         "timing": {"wall_s": 1320.0},

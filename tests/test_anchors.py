@@ -7,7 +7,15 @@ import optuna
 import pytest
 
 from evaluators.cost import cost
-from runs.anchors import Chooser, anchors, first_networks, published_start, random_draw
+from runs.anchors import (
+    CORNERS,
+    Chooser,
+    anchor_names,
+    anchors,
+    first_networks,
+    published_start,
+    random_draw,
+)
 from search_space.architecture import Architecture
 from search_space.space import DesignSpace
 from search_space.yaml_io import parse_space
@@ -42,6 +50,17 @@ def test_anchors_are_distinct_and_the_first_three_are_small_large_and_middle() -
         ((3, 1), (3, 2)),
     ]
     assert [stage.width for stage in middle.stages] == [6, 6]
+
+
+def test_every_anchor_has_a_name_and_the_first_three_are_corners() -> None:
+    found = [network.id for network, _ in anchors(micro())]
+    names = anchor_names(micro())
+    assert list(names) == found
+    assert [names[network][0] for network in found[:3]] == list(CORNERS)
+    told = [name for network in found for name in names[network]]
+    shapes = {name for name in told if name.startswith("shape of UniRepLKNet-")}
+    assert len(told) == len(set(told)) == 6
+    assert set(told) == {*CORNERS, *shapes}
 
 
 def test_a_space_of_one_network_has_one_anchor() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evaluators.cost import cost
 from runs.gathering import run_facts
 from runs.history import History
 from runs.outputs import write_results
@@ -127,6 +128,20 @@ def test_a_final_training_of_another_network_is_not_the_recommended_one_s(run: P
     history.final["finaltrained"] = {**history.final["finaltrained"], "id": "another"}
     plan = load_plan(run)
     assert run_facts(run, plan, history, ranked(plan, history))["final"] is None
+
+
+def test_the_facts_name_the_reference_and_the_trained_anchors(run: Path) -> None:
+    plan, history = load_plan(run), History(read_events(run))
+    facts = run_facts(run, plan, history, ranked(plan, history))
+    reference = facts["reference_network"]
+    assert reference["id"] == plan.reference.id
+    assert reference["latency_ms"] == facts["reference_ms"]
+    counted = cost(plan.reference, plan.num_classes)
+    assert (reference["macs"], reference["params"]) == (counted.macs_merged, counted.params_merged)
+    trained = {trial.id for trial in history.done if trial.role == "anchor"}
+    assert {told["id"] for told in facts["anchors"]} <= trained
+    (middle,) = (one for one in facts["anchors"] if "middle of the space" in one["names"])
+    assert middle["id"] == plan.reference.id
 
 
 def test_files_that_cannot_be_written_are_named(run: Path) -> None:
