@@ -114,7 +114,7 @@ MORE = (
     Column("train_seconds", "number", "s", "of training alone"),
     Column("peak_bytes", "whole", "bytes", "of memory beyond the libraries"),
     Column("latency_predicted_ms", "number", "ms", "that the latency model gave beforehand"),
-    Column("at_s", "number", "s", "from the begin of the run to this result, its sessions added up"),
+    Column("at_s", "number", "s", "from the begin of the run to this result, over all sessions"),
 )
 """Further columns, after the contract."""
 
