@@ -265,6 +265,10 @@ def test_a_link_of_a_table_and_the_address_open_a_card_too(opened: Open, own: Pa
     page.reload()
     page.wait_for_function("document.activeElement.id === 'card-n09'")
     assert in_view(page, "#card-n09")
+    page.locator("#card-n09 [rel=next]").click()
+    page.wait_for_function("document.activeElement.id === 'card-n10'")
+    page.keyboard.press("Escape")
+    assert in_view(page, "#front"), "from a card to where its reader was before all cards"
 
 
 @pytest.mark.slow
@@ -378,6 +382,31 @@ def test_a_page_prints(opened: Open, own: Path) -> None:
     paper = page.pdf(prefer_css_page_size=True)
     assert paper.startswith(b"%PDF")
     assert paper.count(b"/Type /Page\n") > 3
+
+
+@pytest.mark.slow
+def test_the_list_of_sections_marks_the_one_that_is_read(opened: Open, own: Path) -> None:
+    page = opened(own)
+    marked = page.locator(".contents [aria-current=true]")
+    assert marked.count() == 0
+    page.locator(".contents a").nth(1).click()
+    page.wait_for_function("document.querySelector('.contents [aria-current=true]') !== null")
+    assert marked.all_inner_texts() == ["Filler"]
+
+
+@pytest.mark.slow
+def test_a_chart_can_be_kept_as_a_file_on_its_own_ground(opened: Open, own: Path) -> None:
+    page = ready(opened(own, color_scheme="dark"))
+    page.locator("#figure-front .chart").hover()
+    with page.expect_download() as kept:
+        page.locator("#figure-front .modebar-btn[data-title*=Download]").click()
+    assert kept.value.suggested_filename == "front.svg"
+    svg = Path(kept.value.path()).read_text("utf-8")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") in svg
+    titles = page.evaluate(
+        "Array.from(document.querySelectorAll('.modebar-btn'), (one) => one.dataset.title)"
+    )
+    assert not any("hare" in title or "loud" in title or "dit" in title for title in titles)
 
 
 @pytest.mark.slow

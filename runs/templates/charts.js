@@ -27,7 +27,7 @@ function template() {
   const font = { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 };
   return {
     layout: {
-      paper_bgcolor: clear, plot_bgcolor: clear,
+      paper_bgcolor: ground, plot_bgcolor: clear,
       colorway: ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"],
       font,
       xaxis: axis, yaxis: axis, coloraxis: { colorbar: bar },

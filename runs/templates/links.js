@@ -25,13 +25,13 @@ addEventListener("hashchange", reveal);
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href^='#']");
   if (!link) return;
-  if (link.hash.startsWith("#card-")) before = link;
+  if (link.hash.startsWith("#card-") && !link.closest(".card")) before = link;
   if (link.hash === location.hash) reveal();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !document.activeElement.closest(".card")) return;
   const back = before?.isConnected ? before : document.getElementById("front") ?? document.getElementById("main");
-  back.scrollIntoView({ block: "center" });
+  back.scrollIntoView({ block: back === before ? "center" : "start" });
   if (!back.matches("a, button")) back.setAttribute("tabindex", "-1");
   back.focus({ preventScroll: true });
 });
@@ -41,7 +41,9 @@ if (location.hash) reveal();
 const entries = new Map(Array.from(document.querySelectorAll(".contents a"), (link) => [link.hash.slice(1), link]));
 const passing = new IntersectionObserver((seen) => {
   for (const { isIntersecting, target } of seen) {
-    entries.get(target.id)?.toggleAttribute("aria-current", isIntersecting);
+    const link = entries.get(target.id);
+    if (isIntersecting) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
   }
 }, { rootMargin: "-20% 0px -75% 0px" });
 for (const section of document.querySelectorAll(".sections > section")) passing.observe(section);
