@@ -100,8 +100,10 @@ def export(
         )
     from evaluators.device import tune_allocator
     from runs.export.package import export_network
+    from runs.export.training_on import use_idle_cores
 
     tune_allocator()
+    use_idle_cores()
     exported = export_network(
         run, network, to, train_epochs=train_epochs, device=device, quiet=quiet
     )

@@ -21,10 +21,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from builders import inference_network
+from builders.native import NoCompiler, compiled
 from evaluators.scores import evaluate
 from runs import session
+from runs.backends import user_cache
 from runs.export import package, training_on
 from runs.export.chosen import Chosen, choose, kept_network
+from runs.export.onnx_file import onnx_model
 from runs.export.package import Exported, checked, export_network
 from runs.history import History
 from runs.plan import Plan, load_plan
@@ -252,6 +255,30 @@ def test_trained_on_with_the_full_recipe(run: Path, tmp_path: Path, say: Say) ->
     exported = load_file(to / "weights.safetensors")
     assert any(not torch.equal(kept[name], exported[name]) for name in kept)
     assert not (run / "exports").exists()
+
+
+def test_what_a_compiled_training_gave_is_traced_without_it(run: Path) -> None:
+    plan, _, chosen = chosen_of(run)
+    try:
+        library = compiled(user_cache()).name
+    except NoCompiler:
+        pytest.skip("needs a C compiler")
+    facts = {"backends": {"rest": "native", "other": {}, "library": library}}
+    native = replace(plan, facts=plan.facts | facts)
+    assert training_on._backends(native, "cpu", print).rest == "native"
+    network, _, _ = training_on.trained_on(
+        run,
+        native,
+        chosen,
+        plan.data.load(),
+        epochs=1,
+        device="cpu",
+        report=lambda **_: None,
+        note=lambda _: None,
+    )
+    # A warning of the tracer is an error here.
+    model = onnx_model(inference_network(network), torch.randn(2, 1, 12, 12))
+    assert len(model) > 1000
 
 
 def test_from_scratch_where_no_weights_are_kept(run: Path, tmp_path: Path) -> None:

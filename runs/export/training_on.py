@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from builders import build_network
 from builders.backends import AUTO, Backends
 from evaluators.cost import cost
 from evaluators.full_recipe import FullRecipe, full_recipe
@@ -109,7 +110,19 @@ def trained_on(
             f"--train-epochs {epochs:g}: the loss must stay finite, it did not (the training "
             "diverged); export without --train-epochs, or train another network of the front"
         )
-    return network.cpu().eval(), recipe, state
+    # Compiled kernels of a training can be neither scored on other devices nor traced.
+    plain = build_network(chosen.architecture, data.num_classes)
+    plain.load_state_dict(network.cpu().state_dict())
+    return plain.eval(), recipe, state
+
+
+def use_idle_cores() -> None:
+    """Let torch compute on as many threads as there are idle cores, at least one.
+
+    Threads of one operator wait for each other, and burn a core meanwhile.
+    """
+    busy = round(os.getloadavg()[0])
+    torch.set_num_threads(max(1, torch.get_num_threads() - busy))
 
 
 def forget(state: Path) -> None:
