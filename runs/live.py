@@ -52,7 +52,9 @@ def parameters(trial: Trial) -> Parameters:
     found["kernels"] = kernels_text(stages)
     found["depths"] = "|".join(str(stage.depth) for stage in stages)
     found["widths"] = "|".join(map(str, trial.architecture.widths))
-    found |= dict(_leaves(json.loads(trial.architecture.to_json())))
+    network = json.loads(trial.architecture.to_json())
+    # The images are those of the run.
+    found |= dict(_leaves({name: part for name, part in network.items() if name != "input"}))
     return found | dict(_finite(trial.result, COMPLIANCE))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from runs.gathering import gather
 from runs.outputs import write_results
 from runs.page.data import report_data
 from runs.salvage import Salvaged, salvaged
-from search_space.errors import SpaceError
+from search_space.errors import RunError, SpaceError
 from search_space.predicates import parse_predicate
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,11 @@ def report(
         ReplkError: there is nothing to read, a predicate is wrong, or a file cannot be written.
     """
     run = _read(directory, predicates)
+    if out is None and not os.access(directory, os.W_OK):
+        raise RunError(
+            f"{directory}: must be a directory that can be written, it is not; "
+            "name another folder for the report with --out"
+        )
     found = write_results(
         directory, run.plan, run.history, predicates=predicates, missing=run.missing, out=out
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from runs.history import History, Trial
 from runs.plan import Plan
 from runs.records import Event, Records, decode, encode
+from runs.reporting import report, report_json
 from runs.salvage import Salvaged, salvaged
 from runs.standings import ranked
 from search_space.errors import RunError
@@ -154,6 +156,33 @@ def test_lines_damaged_in_the_middle(write: Write, history: History) -> None:
         "trials.jsonl: holds no result of 1 trial, number 3",
     )
     assert content(run) == before
+
+
+def test_report_says_what_is_missing(
+    write: Write, history: History, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write()
+    damage(run, 3 + 2 * 3)
+    found = report_json(run)
+    said = [
+        "trials.jsonl: has 1 damaged line, passed over",
+        "trials.jsonl: 1 of 26 events lost, number 9",
+        "trials.jsonl: holds no result of 1 trial, number 3",
+    ]
+    assert found["facts"]["missing"] == said
+    assert [record.getMessage() for record in caplog.records] == [f"{run}: {text}" for text in said]
+    assert found["facts"]["counts"]["complete"] == len(history.done) - 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_report_of_a_run_that_cannot_be_written_goes_elsewhere(write: Write) -> None:
+    run = write()
+    run.chmod(0o500)
+    try:
+        with pytest.raises(RunError, match="name another folder for the report with --out"):
+            report(run)
+    finally:
+        run.chmod(0o700)
 
 
 def test_many_lost_lines_are_counted_not_listed(write: Write) -> None:
