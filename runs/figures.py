@@ -82,11 +82,13 @@ def front_figure(
     _marks(axes, view, marks, theme=theme)
     _limits(axes, view)
     _labels(axes, view, title=title, theme=theme)
-    if view.points.empty:
+    if view.empty:
+        unknown = view.up if view.points["y"].isna().all() else view.across
+        said = "no finished trial"
+        if len(view.points) and unknown is not None:
+            said += f" has a {unknown.name}"
         axes.set(xticks=[], yticks=[])
-        axes.text(
-            0.5, 0.5, "no finished trial", transform=axes.transAxes, ha="center", color=theme.ink
-        )
+        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", color=theme.ink)
     _legend(figure, axes, narrow=narrow, theme=theme)
     figure.draw_without_rendering()
     # The layout stands: later text must not move the axes from under its own place.

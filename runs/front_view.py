@@ -75,6 +75,11 @@ class View:
         return bool(self.points["chance"].notna().any())
 
     @property
+    def empty(self) -> bool:
+        """Whether no network has a place."""
+        return not bool(self.points[["x", "y"]].notna().all(axis=1).any())
+
+    @property
     def names(self) -> dict[str, str]:
         """What the markers mean, by worth."""
         return NAMES if self.chances else SURE

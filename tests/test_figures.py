@@ -258,6 +258,11 @@ def test_a_run_without_a_complete_trial_says_so(trials: list[dict[str, Any]]) ->
     assert texts(drawn(trials)) == ["no finished trial"]
 
 
+def test_a_run_without_what_lies_across_says_so() -> None:
+    unmeasured = [row | {"latency_ms": None} for row in rows(3)]
+    assert texts(drawn(unmeasured)) == ["no finished trial has a latency"]
+
+
 def test_a_title_with_dollars_and_tags_is_drawn_as_it_is() -> None:
     name = "$x_1 <b>$ & co"
     assert drawn(rows(2), title=name).get_title(loc="left") == name

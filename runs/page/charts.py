@@ -68,7 +68,8 @@ def axis(objective: Objective, *, log: bool = False) -> dict[str, Any]:
     unit = objective.unit if objective.unit and objective.unit not in objective.label else ""
     found: dict[str, Any] = {"title": {"text": f"{objective.label}{unit and f', {unit}'}"}}
     if objective.column in SCORES:
-        found["tickformat"] = ".0%"
+        # No more digits than neighbouring ticks need to differ.
+        found["tickformat"] = ".2~%"
     if log:
         found["type"] = "log"
     return found

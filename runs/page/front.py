@@ -12,7 +12,7 @@ from runs.front_view import LIKELY, POSSIBLE, View, marks_of, views
 from runs.guideline_notes import compliance_lines
 from runs.knee import CLEAR, knees
 from runs.method_text import disturbed_text
-from runs.page.document import Block, Details, Figure, Points, Section, Text
+from runs.page.document import Block, Details, Figure, Points, Section, Switch, Text
 from runs.page.findings import Findings
 from runs.page.front_chart import front_chart
 from runs.page.networks import FRONT_COLUMNS, network_table
@@ -29,7 +29,10 @@ def section(findings: Findings) -> Section:
     def draw(theme: Theme, *, narrow: bool) -> Picture:
         return front_figure(seen[0], marks, theme=theme, narrow=narrow)
 
-    chart, switches = front_chart(findings, seen)
+    chart: dict[str, Any] | None = None
+    switches: list[Switch] = []
+    if not all(view.empty for view in seen):
+        chart, switches = front_chart(findings, seen)
 
     blocks: list[Block] = [
         Figure(
