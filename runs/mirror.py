@@ -24,6 +24,8 @@ RETRY_S = 30.0
 """Between two attempts on a target that failed."""
 CLOSE_S = 5.0
 """How long the end of a search waits for a slow target."""
+PATIENCE_S = 60.0
+"""How long a run that is only to be shown waits for each trial, and for the target to open."""
 
 
 class Writer(Protocol):
@@ -167,5 +169,5 @@ def mirrored(
         for mirror in mirrors:
             mirror.finish()
         for mirror in mirrors:
-            left = CLOSE_S if patient else max(0.0, until - time.monotonic())
+            left = PATIENCE_S if patient else max(0.0, until - time.monotonic())
             mirror.close(left, patient=patient)

@@ -457,7 +457,7 @@ def test_slow_targets_hold_up_a_search_once_together(
 def test_patience_lasts_as_long_as_trials_arrive(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runs.mirror.CLOSE_S", 0.3)
+    monkeypatch.setattr("runs.mirror.PATIENCE_S", 0.3)
     slow, said = Slow(0.1), list[str]()
     target = Target(option="--slow", place="there", open=lambda: slow, advice="")
     with mirrored([target], said.append, patient=True) as told:
