@@ -109,8 +109,8 @@ def full_recipe(
     and smoothing grow in proportion to the length up to 100 epochs: in a short training a network
     has no time to memorise images. 20 epochs more for a network of 54 thousand parameters on the
     shipped images, which had 88.5 % in validation and 87.6 % in test, gave 89.8 and 88.1 % so, and
-    87.8 and 85.9 % without augmentation and the greater smoothing (one seed). The warm-up is as long as the search's own, or a fifteenth of
-    the steps where that is more.
+    87.8 and 85.9 % without augmentation and the greater smoothing (one seed). The warm-up is as
+    long as the search's own, or a fifteenth of the steps where that is more.
 
     Args:
         base: recipe of the search.
