@@ -328,5 +328,5 @@ def test_command(run: Path, history: History, capsys: pytest.CaptureFixture[str]
     assert exported("export", run, "--optuna", "sqlite") == 2
     assert "without a study 'mine'" in capsys.readouterr().err
     assert exported("export", run) == 2
-    assert "add '--optuna'" in capsys.readouterr().err
+    assert "or '--optuna'" in capsys.readouterr().err
     assert exported("export", run / "none", "--optuna") == 2
