@@ -46,10 +46,10 @@ def compare(
     intervals and, against another such group, paired tests. Latencies that were measured on
     different devices are not compared; runs on different data are refused.
     """  # noqa: D301  # click wants the \b
-    from runs.compare import command
+    from runs.compare.command import begin, show
 
-    page = command.begin(runs, wanted=objectives, out=out, as_json=as_json, quiet=quiet)
+    page = begin(runs, wanted=objectives, out=out, as_json=as_json, quiet=quiet)
     if isinstance(page, str):
         click.echo(page)
     else:
-        command.show(page)
+        show(page)

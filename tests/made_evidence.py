@@ -1,4 +1,4 @@
-"""Evidence that nobody measured: made-up verdicts of a study, as `gathering.run_facts` gives them."""
+"""Evidence that nobody measured: verdicts of a study, as `gathering.run_facts` gives them."""
 
 from __future__ import annotations
 
