@@ -163,7 +163,7 @@ def resume(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for the files.  [default: the run's own]",
+    help="Folder for the files, new or empty.  [default: the run's own]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, write nothing.")
 @click.pass_context

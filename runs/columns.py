@@ -123,7 +123,10 @@ BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def table_schema() -> dict[str, Any]:
-    """Describe the tables of a run as a Table Schema: `fields`, `primaryKey`, `missingValues`."""
+    """Describe the tables of a run as a Table Schema: `fields`, `primaryKey`, `missingValues`.
+
+    Fields have `pandas` too, the dtype that holds a column with gaps: read_csv(dtype=...).
+    """
     fields = []
     for column in COLUMNS:
         unit = f" ({column.unit})" if column.unit else ""
@@ -132,6 +135,7 @@ def table_schema() -> dict[str, Any]:
                 "name": column.name,
                 "type": SCHEMA_TYPES[column.kind],
                 "description": column.meaning + unit,
+                "pandas": column.dtype,
             }
         )
     return {"fields": fields, "primaryKey": "trial", "missingValues": [""]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -372,14 +373,19 @@ def sessions(facts: Facts) -> list[dict[str, str]]:
 
 
 def command_text(facts: Facts) -> str:
-    """Give the command that repeats the run, with the seed among its words."""
+    """Give the command that repeats the run: with its seed, and without --out, which is there."""
     command = str(facts.get("command") or "")
     seed = (facts.get("settings") or {}).get("seed")
-    if not command or seed is None:
-        return command
     try:
         words = shlex.split(command)
     except ValueError:
-        words = command.split()
-    told = any(word == "--seed" or word.startswith("--seed=") for word in words)
-    return command if told else f"{command} --seed {seed}"
+        return command
+    kept = [
+        word
+        for before, word in itertools.pairwise(["", *words])
+        if "--out" not in (before, word) and not word.startswith("--out=")
+    ]
+    told = any(word == "--seed" or word.startswith("--seed=") for word in kept)
+    if kept and seed is not None and not told:
+        kept += ["--seed", str(seed)]
+    return shlex.join(kept)

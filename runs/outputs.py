@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from runs.plan import Plan
 from runs.records import write_atomic
 from search_space.errors import RunError
 from search_space.yaml_io import dump_architecture
+
+_OWN = re.compile(r"[0-9a-f]{12}|subspace-\d+")
+"""Names of files that a report makes and drops again; others in its folders are somebody's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,8 +101,9 @@ def write_report(directory: Path, document: Document) -> list[Path]:
         write_atomic(paths[-1], drawing.svg)
     # Of networks that have left the front, and of predicates of an earlier report.
     for old in {*folder.glob("networks/*.svg"), *folder.glob("subspace-*.*")} - set(paths):
-        with _writing(old):
-            old.unlink()
+        if _OWN.fullmatch(old.stem):
+            with _writing(old):
+                old.unlink()
     for name, text in (("report.html", html(document, drawn)), ("report.md", markdown(document))):
         paths.append(directory / name)
         write_atomic(paths[-1], text)
@@ -115,8 +120,9 @@ def _write_architectures(folder: Path, best: pd.DataFrame, history: History) -> 
         paths.append(folder / f"{trial.id}.yaml")
         write_atomic(paths[-1], dump_architecture(trial.architecture, name=trial.id))
     for old in set(folder.glob("*.yaml")) - set(paths):
-        with _writing(old):
-            old.unlink()
+        if _OWN.fullmatch(old.stem):
+            with _writing(old):
+                old.unlink()
     return paths
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runs.folders import require_writable, run_directory
 from runs.gathering import gather
 from runs.outputs import write_results
 from runs.page.data import report_data
@@ -26,11 +27,13 @@ def report(
     Args:
         directory: of the run.
         predicates: sub-spaces to compare.
-        out: folder for the files; None: the run's own.
+        out: folder for the files, which holds nothing yet; None: the run's own.
 
     Raises:
         ReplkError: there is nothing to read, a predicate is wrong, or a file cannot be written.
     """
+    if out is not None:
+        require_writable(run_directory(out, directory.name))
     run = _read(directory, predicates)
     if out is None and not os.access(directory, os.W_OK):
         raise RunError(

@@ -132,7 +132,10 @@ def salvaged(directory: Path) -> Salvaged:
 def _scanned(directory: Path) -> tuple[Scan, str]:
     """Give the undamaged events of the record, and why there are none."""
     if not directory.is_dir():
-        raise RunError(f"{directory}: must be the directory of a run, there is none")
+        raise RunError(
+            f"{directory}: must be the directory of a run, there is none; "
+            "name one that holds trials.jsonl, such as those in results/"
+        )
     why = "holds no undamaged line"
     try:
         content = (directory / RECORD_NAME).read_bytes()

@@ -134,6 +134,9 @@ def ranked(plan: Plan, history: History, *, chances: bool = False) -> pd.DataFra
         frame = with_columns(frame, told)
     if chances:
         frame = with_columns(frame, gains(plan, history, frame))
+        if frame["tied"].notna().any():
+            # One without a place is level with nobody; and pandas reads flags without gaps as such.
+            frame["tied"] = frame["tied"].fillna(value=False)
     return rank(frame, objectives, metric=METRICS[plan.settings.task])
 
 

@@ -360,7 +360,7 @@ class _Reader:
             have = "a network has at most" if self.stages is None else "the networks have"
             raise self.wrong(
                 f"must name stages[0] to stages[{count - 1}], got stages[{place}]: "
-                f"{have} {count} stage{'s' if count > 1 else ''}"
+                f"{have} {count} stage{'s' if count > 1 else ''}, counted from 0; name one of them"
             )
         return place
 

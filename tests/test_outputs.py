@@ -54,6 +54,29 @@ def test_pandas_reads_the_tables_as_the_schema_says(finished: Path, name: str) -
             assert kind == "number" or (numbers == numbers.round()).all()
 
 
+def test_other_files_in_the_folders_of_a_report_stay(run: Path, tmp_path: Path) -> None:
+    kept = run / "architectures" / "mine.yaml"
+    kept.write_text("mine")
+    old = run / "architectures" / "0123456789ab.yaml"
+    old.write_text("of a network that has left the front")
+    report(run)
+    assert kept.read_text() == "mine"
+    assert not old.exists()
+    with pytest.raises(RunError, match=r"--out .*: must not exist yet, a result is never"):
+        report(run, out=run)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match=r"--out .*file: must not exist yet"):
+        report(run, out=tmp_path / "file")
+
+
+def test_pandas_reads_the_dtypes_that_the_schema_names(finished: Path) -> None:
+    fields = json.loads((finished / "trials.schema.json").read_text())["fields"]
+    dtypes = {field["name"]: field["pandas"] for field in fields}
+    table = pd.read_csv(finished / "trials.csv", dtype=dtypes)
+    assert table["separable"].dtype == "boolean"
+    assert len(table[table["on_front"]]) == len(pd.read_csv(finished / "front.csv"))
+
+
 def test_trials_are_ranked_by_accuracy_and_lost_nothing(finished: Path) -> None:
     frame = pd.read_csv(finished / "trials.csv")
     assert list(frame["rank"]) == [1, 2, 3, 4, 5, 6]

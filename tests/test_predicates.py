@@ -122,7 +122,10 @@ def test_a_question_about_networks_of_other_depth_in_stages() -> None:
     ("text", "why"),
     [
         ("stages[9].kernel>=9", r"must name stages\[0\] to stages\[2\], got stages\[9\]: "),
-        ("stages[-4].kernel>=9", r".*got stages\[-4\]: the networks have 3 stages$"),
+        (
+            "stages[-4].kernel>=9",
+            r".*got stages\[-4\]: the networks have 3 stages, counted from 0; name one of them$",
+        ),
         ("stages[1].kernal >= 9", r"unknown key 'kernal' of a stage; did you mean 'kernel'\?$"),
         ("stage[1].kernel >= 9", r"unknown name 'stage\[1\]\.kernel'; did you mean 'stages'\?$"),
         ("stagess.kernel >= 9", r"unknown name 'stagess.kernel'; did you mean 'stages'\?$"),
@@ -182,7 +185,10 @@ def test_what_is_wrong_is_said(text: str, why: str) -> None:
 
 def test_an_index_is_held_against_four_stages_where_their_number_is_open() -> None:
     assert parse_predicate("stages[3].kernel > 1")(NET) is False
-    with pytest.raises(SpaceError, match=r"got stages\[4\]: a network has at most 4 stages$"):
+    with pytest.raises(
+        SpaceError,
+        match=r"got stages\[4\]: a network has at most 4 stages, counted from 0; name one of them$",
+    ):
         parse_predicate("stages[4].kernel > 1")
 
 

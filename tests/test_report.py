@@ -191,7 +191,8 @@ def test_the_method_says_data_recipe_device_versions_and_commit(reader: Reader) 
         ("replk-search --budget 20", "replk-search --budget 20 --seed 0"),
         ("replk-search --seed 0", "replk-search --seed 0"),
         ("replk-search --seed=0 --quiet", "replk-search --seed=0 --quiet"),
-        ("replk-search --out 'my --seed run'", "replk-search --out 'my --seed run' --seed 0"),
+        ("replk-search --out 'my --seed run'", "replk-search --seed 0"),
+        ("replk-search --out=x --data 'my data'", "replk-search --data 'my data' --seed 0"),
     ],
 )
 def test_the_command_that_repeats_the_run_has_its_seed(

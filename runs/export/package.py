@@ -99,9 +99,8 @@ def export_network(
     chosen = choose(run, plan, found.history, network_id)
     if chosen.weights is None and train_epochs is None:
         raise RunError(
-            f"{chosen.id}: must have weights in {run / 'weights'}, got none (the run was made "
-            f"with --keep-weights {plan.settings.keep_weights}, or its training did not end); add "
-            "--train-epochs N, which trains it from scratch, or run with --keep-weights all"
+            f"{chosen.id}: must have weights in {run / 'weights'}, got none ({_why(run, plan)}); "
+            "add --train-epochs N, which trains it from scratch, or run with --keep-weights all"
         )
     where = first_device(resolved_device(device))
     data = plan.data.load()
@@ -271,7 +270,7 @@ def _drafted(to: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(
             f"--to: the package must be written to {to}, {error.strerror or error}; "
-            "make room there, or choose another folder"
+            "make room there, or name a folder that can be made"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -299,3 +298,13 @@ def _text(name: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _why(run: Path, plan: Plan) -> str:
+    """Say why a network of a run has no weights there."""
+    if not (run / "weights").is_dir():
+        return "the folder is gone; put it back where it was moved"
+    return (
+        f"the run was made with --keep-weights {plan.settings.keep_weights}, "
+        "or its training did not end"
+    )

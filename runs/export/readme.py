@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from evaluators.images import ImageData, shape_text
 from evaluators.scores import Scores
 from runs.export.chosen import Chosen
 from runs.export.recipe_text import indented, recipe_text, table
-from runs.method_text import batch_text, device_text
+from runs.method_text import batch_text, command_text, device_text
 from runs.page.markdown import escape
 from runs.plan import Plan
 from runs.wording import milliseconds, missing, plural, score_text, share
@@ -71,7 +71,7 @@ def readme(told: Told) -> str:
         "\n\n".join(weights_text(told)),
         *(recipe_text(told.recipe, dense=_dense(told)) if told.recipe else []),
         "The search that found the network was started by",
-        indented([told.plan.facts["command"]]),
+        indented([command_text({**told.plan.facts, "settings": asdict(told.plan.settings)})]),
         "## What was checked",
         "`python check.py` repeats this comparison, from any folder. A difference is the greatest "
         "absolute one, over the greatest absolute value; above 1e-4 the program ends with 1. When "
@@ -166,8 +166,8 @@ def weights_text(told: Told, write: Callable[[str], str] = escape) -> list[str]:
         whole = plural(weights.epochs, "epoch")
         short = (
             f"**These are the weights of a short training of the search ({whole}): train it on "
-            "before you use it**, with `replk-search export ... --train-epochs N` or a training of "
-            "your own that begins with `Network()`."
+            f"before you use it**, with `replk-search export RUN {told.chosen.id} --to DIR "
+            "--train-epochs 100` or a training of your own that begins with `Network()`."
         )
         said.append(short if weights.epochs < SHORT_EPOCHS else f"That is {whole}.")
     if told.recipe is not None and told.epochs < SHORT_EPOCHS:

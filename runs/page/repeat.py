@@ -14,8 +14,9 @@ def section(findings: Findings) -> Section:
     if command := command_text(facts):
         blocks += [
             Text(
-                text="This command repeats the run. Accuracies depend on the seed, the versions "
-                "and the kind of device; latencies on the machine and on what else it does."
+                text="This command repeats the run in a new directory. Accuracies depend on the "
+                "seed, the versions and the kind of device; latencies on the machine and on what "
+                "else it does."
             ),
             Code(text=command),
         ]
