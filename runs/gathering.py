@@ -22,7 +22,14 @@ from runs.page.findings import Findings, carded
 from runs.page.seen import fields_of_front
 from runs.plan import Plan
 from runs.prediction import prediction_check
-from runs.ranking import front, hypervolume, kernels_text, objectives_named, reference_point
+from runs.ranking import (
+    front,
+    hypervolume,
+    hypervolume_of_estimates,
+    kernels_text,
+    objectives_named,
+    reference_point,
+)
 from runs.rung_facts import rung_facts
 from runs.standings import noise_facts, ranked, recommended
 
@@ -77,7 +84,7 @@ def run_facts(directory: Path, plan: Plan, history: History, frame: pd.DataFrame
         frame: its finished trials, as `standings.ranked` gives them.
     """
     objectives = objectives_named(plan.settings.objectives)
-    reference = reference_point(frame, objectives)
+    reference, metric = reference_point(frame, objectives), METRICS[plan.settings.task]
     best = recommended(plan, history)
     final = history.final.get("finaltrained")
     return {
@@ -96,6 +103,9 @@ def run_facts(directory: Path, plan: Plan, history: History, frame: pd.DataFrame
         "rejected": dict(history.rejected),
         "exhausted": "exhausted" in history.final,
         "hypervolume": hypervolume(frame, objectives, reference),
+        "hypervolume_estimated": hypervolume_of_estimates(
+            frame, objectives, reference, metric=metric
+        ),
         "reference_point": reference,
         "settings": asdict(plan.settings),
         "recipe": asdict(plan.recipe),
@@ -105,7 +115,7 @@ def run_facts(directory: Path, plan: Plan, history: History, frame: pd.DataFrame
         "guidelines": guideline_facts(plan, history),
         "ranking_noise": noise_facts(plan, history),
         "audit": audit_facts(recorded(plan, history, frame)),
-        "champion": champion(history, METRICS[plan.settings.task], chance_level(plan)),
+        "champion": champion(history, metric, chance_level(plan)),
         "reference_ms": history.final.get("reference", {}).get("latency_ms"),
         "reference_network": _reference(plan, history),
         "anchors": _anchors(plan, history),

@@ -14,6 +14,7 @@ from runs.history import Trial
 from runs.plan import Plan
 from runs.ranking import (
     Objective,
+    counted,
     hypervolume,
     kernels_text,
     objectives_named,
@@ -69,6 +70,7 @@ class Progress:
         self.objectives = objectives_named(plan.settings.objectives)
         self._best: float | None = None
         self._rows: list[dict[str, Any]] = []
+        self._known: set[str] = set()
         self._moments: dict[int, tuple[int, float | None, list[dict[str, Any]]]] = {}
 
     def step(self, trial: Trial) -> int:
@@ -106,7 +108,11 @@ class Progress:
         if trial.state == "complete":
             names = [objective.column for objective in self.objectives]
             row = {name: trial.result.get(name) for name in names}
-            self._rows = _needed([*self._rows, {"state": "complete", **row}], self.objectives)
+            told = {name: getattr(trial, name) for name in ("role", "state", "id", "repeat")}
+            told |= {"trial": trial.number, "length": float(trial.length)}
+            if trial.id not in self._known and len(counted(pd.DataFrame([told]))):
+                self._known.add(trial.id)
+                self._rows = _needed([*self._rows, told | row], self.objectives)
             self._best = _better(self.objectives[0], self._best, row[names[0]])
 
 

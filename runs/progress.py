@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluators.fronts import growth
-from runs.ranking import Objective
+from runs.ranking import Objective, corner, counted, losses_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -56,8 +56,9 @@ def progress(
 ) -> Progress | None:
     """Follow the hypervolume of a run.
 
-    Scores are those of the trainings, latencies the last that were measured, as in
-    `ranking.hypervolume`, whose value the last one is.
+    A network counts from its first complete training of full length on, with the score of that
+    training and the last latency that was measured, as in `ranking.hypervolume`, whose value the
+    last one is.
 
     Args:
         frame: as `ranking.rank` gives it; `at_s` orders it where every trial has one, else their
@@ -73,19 +74,15 @@ def progress(
     seconds = pd.to_numeric(frame["at_s"], errors="coerce") if "at_s" in frame else None
     known = seconds is not None and bool(seconds.notna().all())
     order = frame.assign(at_s=seconds if known else 0.0).sort_values(["at_s", "trial"])
-    losses = np.column_stack([objective.loss(order[objective.column]) for objective in objectives])
-    point = [
-        float(objective.loss(pd.Series([reference[objective.name]])).iloc[0])
-        for objective in objectives
-    ]
-    counted = (order["state"] == "complete").to_numpy() & np.isfinite(losses).all(axis=1)
-    # Trials that brought nothing leave it where it was.
-    found = np.append(0.0, growth(losses[counted], np.array(point)))
+    losses = losses_of(order, objectives)
+    adding = order.index.isin(counted(frame).index) & np.isfinite(losses).all(axis=1)
+    # Trials that brought nothing, and repeats, leave it where it was.
+    found = np.append(0.0, growth(losses[adding], corner(reference, objectives)))
     return Progress(
         trials=[int(number) for number in order["trial"]],
         ids=[str(network) for network in order["id"]],
         hours=order["at_s"].to_numpy(dtype=float) / 3600 if known else None,
-        values=found[np.cumsum(counted)],
+        values=found[np.cumsum(adding)],
         begins=[
             (word, int(np.argmax(order["role"] == role)))
             for role, word in ROLES.items()

@@ -11,11 +11,15 @@ from typing import Any
 
 import moocore
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
+from evaluators import fronts
 from runs.columns import BY_NAME, COLUMNS
 from search_space.architecture import Architecture, Stage
 from search_space.errors import RunError, nearest
+
+Floats = npt.NDArray[np.float64]
 
 RANKED_ROLES = ("anchor", "evidence", "search")
 """Roles whose trials compete; a confirm trial is a re-run of one that has its place already."""
@@ -163,16 +167,9 @@ def rank(
     Equal trials share it.
     """
     ranked = frame.copy()
-    competing = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
-    # Records from before there were rungs do not say a length.
-    competing = competing[competing["length"].fillna(1) == 1]
-    first = competing.assign(repeat=competing["repeat"].fillna(0))
-    first = first.sort_values(["state", "repeat", "trial"]).drop_duplicates("id")
-    competing = competing.loc[competing.index.isin(first.index)]
+    competing = _competing(frame)
     diverged = competing["state"] == "diverged"
-    values = competing.assign(
-        **{metric: competing["estimate"].fillna(competing[metric].astype(float))}
-    )
+    values = estimated(competing, metric)
     losses = pd.DataFrame(
         {objective.name: objective.loss(values[objective.column]) for objective in objectives}
     ).mask(diverged)
@@ -184,11 +181,11 @@ def rank(
     ranked["rank"] = pd.Series(range(1, len(order) + 1), index=order, dtype="Int64")
 
     whole = losses.dropna()
-    fronts = pd.Series(moocore.pareto_rank(whole.to_numpy()) + 1, index=whole.index, dtype="Int64")
-    behind = int(fronts.max()) + 1 if len(fronts) else 1
-    ranked["front_rank"] = fronts.reindex(competing.index, fill_value=behind)
+    layers = pd.Series(moocore.pareto_rank(whole.to_numpy()) + 1, index=whole.index, dtype="Int64")
+    behind = int(layers.max()) + 1 if len(layers) else 1
+    ranked["front_rank"] = layers.reindex(competing.index, fill_value=behind)
     ranked["front_rank"] = ranked["front_rank"].astype("Int64")
-    ranked["on_front"] = ranked.index.isin(fronts.index[fronts == 1])
+    ranked["on_front"] = ranked.index.isin(layers.index[layers == 1])
     ranked["on_front"] = ranked["on_front"].astype("boolean")
     return ranked.sort_values(["rank", "trial"], na_position="last", ignore_index=True)
 
@@ -204,22 +201,76 @@ def front(ranked: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame
     return chosen.loc[keys.sort_values(list(keys.columns)).index].reset_index(drop=True)
 
 
+def counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give the trainings that reference point and hypervolume are of, one of each network.
+
+    It is the one that competes in `rank`, its first complete one of full length: a network that
+    was trained again is no better off for a lucky repeat.
+    """
+    competing = _competing(frame)
+    return competing[competing["state"] == "complete"]
+
+
+def _competing(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give one trial of each network: its first that is complete, else its first that diverged."""
+    found = frame[frame["role"].isin(RANKED_ROLES) & frame["state"].isin(RANKED_STATES)]
+    # Records from before there were rungs do not say a length.
+    found = found[found["length"].fillna(1) == 1]
+    first = found.assign(repeat=found["repeat"].fillna(0))
+    first = first.sort_values(["state", "repeat", "trial"]).drop_duplicates("id")
+    return found.loc[found.index.isin(first.index)]
+
+
+def estimated(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Put a network's estimate, where there is one, in place of its noisy score `metric`."""
+    return frame.assign(**{metric: frame["estimate"].fillna(frame[metric].astype(float))})
+
+
+def losses_of(frame: pd.DataFrame, objectives: Sequence[Objective]) -> Floats:
+    """Give the distances of trials from the ideal, (N, M); NaN where a value is missing."""
+    columns = [objective.loss(frame[objective.column]).to_numpy(float) for objective in objectives]
+    return np.column_stack(columns)
+
+
+def corner(reference: Mapping[str, float], objectives: Sequence[Objective]) -> Floats:
+    """Give a reference point as distances from the ideal, (M,); NaN where one is not known."""
+    return np.array(
+        [
+            objective.loss(pd.Series([reference.get(objective.name, np.nan)])).iloc[0]
+            for objective in objectives
+        ],
+        dtype=float,
+    )
+
+
 def reference_point(
     frame: pd.DataFrame,
     objectives: Sequence[Objective],
     *,
     declared: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Give the point from which the hypervolume is counted, in the units of the columns.
+    """Give the point from which the hypervolume of a run is counted, in the units of the columns.
+
+    It lies behind the trainings that are `counted`; see `point_behind`.
+    """
+    return point_behind(counted(frame), objectives, declared=declared)
+
+
+def point_behind(
+    frame: pd.DataFrame,
+    objectives: Sequence[Objective],
+    *,
+    declared: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Give the reference point behind trials, whoever they are, in the units of the columns.
 
     Each objective lies 1.1 times as far from its ideal as the worst value `declared` for it
-    (by the objective's name), or the worst of the complete trials. Accuracy is counted from 1:
-    a worst accuracy of 0.5 gives 0.45. An objective that nobody knows is left out.
+    (by the objective's name), or the worst of the trials. Accuracy is counted from 1: a worst
+    accuracy of 0.5 gives 0.45. An objective that nobody knows is left out.
     """
-    complete = frame[frame["state"] == "complete"]
     point = {}
     for objective in objectives:
-        values = complete[objective.column]
+        values = frame[objective.column]
         if declared and objective.name in declared:
             values = pd.Series([declared[objective.name]])
         worst = objective.loss(values).max()
@@ -233,23 +284,31 @@ def reference_point(
 def hypervolume(
     frame: pd.DataFrame, objectives: Sequence[Objective], reference: Mapping[str, float]
 ) -> float:
-    """Give the share of the box between ideal and reference that the complete trials dominate.
+    """Give the share of the box between ideal and reference that `counted` trainings dominate.
 
     The ideal is accuracy 1 and cost 0, so 1 is out of reach, and two runs compare only under
     the same reference point: print it beside the number. 0 where no trial lies in the box.
     """
-    complete = frame[frame["state"] == "complete"]
-    corner = [
-        float(objective.loss(pd.Series([reference.get(objective.name, np.nan)])).iloc[0])
-        for objective in objectives
-    ]
-    losses = pd.DataFrame(
-        {objective.name: objective.loss(complete[objective.column]) for objective in objectives}
-    ).dropna()
-    if losses.empty or not all(side > 0 for side in corner):
-        return 0.0
-    # In units of the box, so that 1e9 multiply-adds beside 0.1 of error stay exact.
-    return float(moocore.hypervolume(losses.to_numpy() / corner, ref=np.ones(len(corner))))
+    losses = losses_of(counted(frame), objectives)
+    known = losses[np.isfinite(losses).all(axis=1)]
+    return fronts.hypervolume(known, corner(reference, objectives))
+
+
+def hypervolume_of_estimates(
+    frame: pd.DataFrame,
+    objectives: Sequence[Objective],
+    reference: Mapping[str, float],
+    *,
+    metric: str = "accuracy",
+) -> float | None:
+    """Give the hypervolume with networks at their estimates, as the front has them.
+
+    None where nothing is estimated, or the score `metric` is no objective.
+    """
+    searched = metric in [objective.column for objective in objectives]
+    if not searched or frame["estimate"].isna().all():
+        return None
+    return hypervolume(estimated(frame, metric), objectives, reference)
 
 
 def kernels_text(stages: Iterable[Stage]) -> str:

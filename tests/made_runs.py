@@ -13,7 +13,14 @@ from evaluators.compliance import compliance
 from evaluators.cost import cost
 from evaluators.recipe import Recipe
 from runs.plan import Settings
-from runs.ranking import hypervolume, objectives_named, rank, reference_point, trials_frame
+from runs.ranking import (
+    hypervolume,
+    hypervolume_of_estimates,
+    objectives_named,
+    rank,
+    reference_point,
+    trials_frame,
+)
 from search_space.architecture import Architecture
 from search_space.census import Census
 from search_space.yaml_io import load_space
@@ -107,6 +114,7 @@ def facts_of(frame: pd.DataFrame, names: tuple[str, ...] = NAMES, **changes: Any
         "rejected": {"params <= 500000": 22},
         "exhausted": False,
         "hypervolume": hypervolume(frame, objectives, point),
+        "hypervolume_estimated": hypervolume_of_estimates(frame, objectives, point),
         "reference_point": point,
         "reference_network": None,
         "anchors": [],

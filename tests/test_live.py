@@ -102,7 +102,8 @@ def test_progress_is_that_of_a_report_of_each_moment(plan: Plan, history: Histor
     objectives = objectives_named(plan.settings.objectives)
     progress, rows = Progress(plan), []
     for step, trial in enumerate(history.done, start=1):
-        rows.append({"state": trial.state} | trial.result)
+        told = {key: getattr(trial, key) for key in ("state", "role", "id", "repeat")}
+        rows.append(told | {"trial": trial.number, "length": float(trial.length)} | trial.result)
         frame = trials_frame(rows)
         reference = reference_point(frame, objectives)
         assert progress.step(trial) == step
@@ -130,8 +131,9 @@ def test_progress_keeps_only_the_trials_that_count(names: tuple[str, ...], plan:
         macs = None if number % 7 == 0 else int(rng.integers(1, 9)) * 1000
         result = {"accuracy": accuracy, "val_loss": 1 - accuracy, "latency_ms": latency}
         result |= {"macs": macs, "state": "complete"}
-        rows.append(result)
-        trial = replace(pattern, number=number, state="complete", result=result)
+        known = {"id": f"{number:012x}", "role": "search"}
+        rows.append(result | known | {"trial": number})
+        trial = replace(pattern, number=number, state="complete", result=result, **known)
         assert progress.step(trial) == number + 1
         if number % 15:
             continue

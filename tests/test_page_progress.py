@@ -71,6 +71,17 @@ def test_trials_that_brought_nothing_leave_it_where_it_was(findings: Findings) -
     assert not set(lost) & set(found.gained)
 
 
+def test_a_lucky_repeat_does_not_raise_it() -> None:
+    trials = timed(rows(6))
+    lucky = trials[2] | {"trial": 6, "repeat": 1, "accuracy": 0.999, "at_s": 5000.0}
+    once, again = findings_of(frame_of(trials)), findings_of(frame_of([*trials, lucky]))
+    found, without = progress_of(again), progress_of(once)
+    assert found is not None
+    assert without is not None
+    assert found.values.tolist() == [*without.values, without.values[-1]]
+    assert found.values[-1] == pytest.approx(again.facts["hypervolume"])
+
+
 def test_the_chart_and_the_data_say_the_same(findings: Findings) -> None:
     data = report_data(findings)["progress"]
     figure = figure_of(findings)

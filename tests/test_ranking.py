@@ -234,6 +234,20 @@ def test_the_hypervolume_counts_no_trial_beyond_the_reference_and_none_that_dive
     assert hypervolume(frame, BOTH, {"accuracy": 0.0, "latency": 4.0}) == 0
 
 
+def test_repeats_lower_rungs_and_confirmations_move_neither_hypervolume_nor_its_point() -> None:
+    first = trial(0, 0.5, 1.0, repeat=0, length=1.0)
+    others = [
+        trial(1, 0.9, 0.5, id=first["id"], repeat=1, length=1.0),
+        trial(2, 0.1, 9.0, id=first["id"], repeat=2, length=1.0),
+        trial(3, 0.95, 0.4, length=1 / 3),
+        trial(4, 0.97, 0.3, id=first["id"], role="confirm", length=1.0),
+    ]
+    alone, all_of_them = ranked(first), ranked(first, *others)
+    point = reference_point(all_of_them, BOTH)
+    assert point == reference_point(alone, BOTH)
+    assert hypervolume(all_of_them, BOTH, point) == hypervolume(alone, BOTH, point) > 0
+
+
 def test_the_hypervolume_needs_a_reference_for_every_objective() -> None:
     assert hypervolume(ranked(trial(0, 0.5, 1.0)), BOTH, {"accuracy": 0.0}) == 0
 

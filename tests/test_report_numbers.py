@@ -96,16 +96,26 @@ def test_the_hypervolume_is_moocores(data: dict[str, Any], done: dict[int, dict[
     point = facts["reference_point"]
     _, cost = data["objectives"]
     corner = np.array([1 - point["accuracy"], point[cost["name"]]])
-    losses = np.array(
-        [
-            [1 - fields["accuracy"], fields[cost["column"]]]
-            for fields in done.values()
-            if fields["state"] == "complete"
-        ]
+    first: dict[str, int] = {}
+    for number, fields in sorted(done.items()):
+        if fields["state"] == "complete" and fields["role"] != "confirm":
+            first.setdefault(fields["id"], number)
+    estimates = {trial["trial"]: trial["estimate"] for trial in data["trials"]}
+    losses, estimated = (
+        np.array([[1 - score(number), done[number][cost["column"]]] for number in first.values()])
+        for score in (
+            lambda number: done[number]["accuracy"],
+            lambda number: estimates[number] or done[number]["accuracy"],
+        )
     )
     share = moocore.hypervolume(losses / corner, ref=np.ones(2))
     assert facts["hypervolume"] == pytest.approx(share)
     assert 0 < share < 1
+    if any(estimates.values()):
+        of_estimates = moocore.hypervolume(estimated / corner, ref=np.ones(2))
+        assert facts["hypervolume_estimated"] == pytest.approx(of_estimates)
+    else:
+        assert facts["hypervolume_estimated"] is None
     assert math.isclose(corner[1], 1.1 * losses[:, 1].max())
 
 

@@ -33,7 +33,8 @@ from evaluators.fronts import (
 from runs.compare.grounds import Grounds, grounds
 from runs.compare.groups import Group, group
 from runs.compare.reading import Run, competing
-from runs.ranking import Objective, reference_point
+from runs.ranking import Objective, losses_of, point_behind
+from runs.ranking import corner as corner_of
 from search_space.errors import RunError
 
 REPEATS = 2
@@ -150,8 +151,10 @@ def compare(runs: Sequence[Run], wanted: Sequence[str] = ()) -> Comparison:
     ground = grounds(used, wanted)
     objectives = ground.objectives
     frames = [competing(run, objectives) for run in used]
-    losses = [_losses(frame, objectives) for frame in frames]
-    corner, reference = _corner(frames, objectives)
+    losses = [losses_of(frame, objectives) for frame in frames]
+    columns = [objective.column for objective in objectives]
+    reference = point_behind(pd.concat([frame[columns] for frame in frames]), objectives)
+    corner = corner_of(reference, objectives)
     budget = min(float(run.history.spent) for run in used)
     early = [
         _or_corner(own[(frame["spent"] <= budget).to_numpy()], corner)
@@ -211,24 +214,6 @@ def _at(curve: Sequence[tuple[float, float]], places: Floats) -> Floats:
     steps = np.array([place for place, _ in curve])
     values = np.array([0.0, *(value for _, value in curve)])
     return values[np.searchsorted(steps, places, side="right")]
-
-
-def _losses(frame: pd.DataFrame, objectives: Sequence[Objective]) -> Floats:
-    columns = [objective.loss(frame[objective.column]) for objective in objectives]
-    return np.column_stack([column.to_numpy(dtype=np.float64) for column in columns])
-
-
-def _corner(
-    frames: Sequence[pd.DataFrame], objectives: Sequence[Objective]
-) -> tuple[Floats, dict[str, float]]:
-    """Give the reference point of all runs, as losses and in the units of the columns."""
-    columns = ["state", *(objective.column for objective in objectives)]
-    reference = reference_point(pd.concat([frame[columns] for frame in frames]), objectives)
-    corner = [
-        float(objective.loss(pd.Series([reference[objective.name]])).iloc[0])
-        for objective in objectives
-    ]
-    return np.array(corner), reference
 
 
 def _or_corner(points: Floats, corner: Floats) -> Floats:
