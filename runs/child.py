@@ -42,12 +42,15 @@ OUT_OF_MEMORY = (
     "out of memory",  # torch.OutOfMemoryError and cuDNN's
     "std::bad_alloc",  # of any C++ below torch
     "can't start new thread",  # Python, whose threads' stacks count
+    # Python, which had no room for its MemoryError.
+    "error return without exception set",
+    "returned NULL without setting an exception",
     # oneDNN, whose status "out of memory" does not reach Python.
     "could not create a primitive",
     "could not create a memory object",
     "could not execute a primitive",
 )
-"""What a RuntimeError says when memory ran out."""
+"""What a RuntimeError or SystemError says when memory ran out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +146,7 @@ def describe(error: BaseException) -> str:
 def is_memory_error(error: BaseException | None) -> bool:
     """Whether an exception, or what caused it, says that memory ran out."""
     while error is not None:
-        text = str(error) if isinstance(error, RuntimeError) else ""
+        text = str(error) if isinstance(error, RuntimeError | SystemError) else ""
         if (
             isinstance(error, MemoryError)
             or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

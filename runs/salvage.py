@@ -116,8 +116,8 @@ def salvaged(directory: Path) -> Salvaged:
             events = events_of_table(directory)
     except RunError as error:
         raise RunError(
-            f"{directory / RECORD_NAME}: {why}, and {error}; nothing of the run can be read: "
-            "restore it from a copy"
+            f"{directory}: must hold {RECORD_NAME} of a run: it {why}, and {error}; "
+            "restore it from a copy, or name another directory"
         ) from None
     plan, more = readable_plan(directory, header_of(events))
     notes += more

@@ -116,7 +116,7 @@ def test_the_version_is_told_also_where_nothing_is_installed(say: Say) -> None:
         (("--data", "cifar11"), "did you mean 'cifar10'?"),
         (("resume",), "Missing argument 'RUN'"),
         (("resume", "/no/where"), "/no/where: must be the directory of a run, there is none"),
-        (("report", "/no/where"), "/no/where: must hold trials.jsonl"),
+        (("report", "/no/where"), "/no/where: must be the directory of a run, there is none"),
         (("compare", "/no/where"), "RUN: must be two runs or more, got 1"),
         (("profile", "unireplknet_xxl"), "did you mean 'unireplknet_xl'?"),
         (("profile", "unireplknet_a", "--size", "big"), "must be one side or HEIGHTxWIDTH"),

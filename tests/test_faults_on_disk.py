@@ -229,7 +229,7 @@ def test_a_read_only_directory_is_refused_before_any_work(
             assert "Traceback" not in error
         code, _, error = say("report", run)
         assert code == 2
-        assert "could not be written" in error
+        assert "name another folder for the report with --out" in error
     assert (run / RECORD_NAME).read_bytes() == before
     assert not (tmp_path / "new").exists()
 
@@ -356,8 +356,15 @@ def test_a_record_that_is_gone_is_refused_and_never_begun_anew(
         path.unlink()
     if damage == "a directory":
         path.mkdir()
-    for words in (("resume", run), ("report", run)):
-        code, printed, error = say(*words)
-        assert (code, printed) == (2, "")
-        assert said in error
-        assert "Traceback" not in error
+    code, printed, error = say("resume", run)
+    assert (code, printed) == (2, "")
+    assert said in error
+    assert "Traceback" not in error
+    # A report is made of the tables that are left.
+    code, printed, error = say("report", run)
+    assert code == 0
+    assert "report.html" in printed
+    (run / "trials.csv").unlink()
+    code, printed, error = say("report", run)
+    assert (code, printed) == (2, "")
+    assert "must hold trials.jsonl of a run" in error
