@@ -19,6 +19,7 @@ from tests.micro import Inputs
 pytest_plugins = ["tests.micro_fixtures", "tests.faults_fixtures"]
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_as_one_that_was_left_alone(
     start: Start, inputs: Inputs, finished: Path, tmp_path: Path
 ) -> None:

@@ -332,6 +332,7 @@ def test_a_rehearsal_says_what_is_trained_first_where_it_is_not_the_anchors(
     assert "first     nothing beforehand" in "\n".join(plan_lines(plan, Path("x")))
 
 
+@pytest.mark.slow
 def test_a_search_begins_with_the_published_networks_that_its_plan_froze(
     inputs: Inputs, tmp_path: Path
 ) -> None:
