@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from evaluators.power import POWER
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -45,6 +48,8 @@ class Distribution:
     """Evenly weighted networks that would tell as much: 1 / sum w_i^2 (Kish 1965)."""
     mean: float
     """Weighted mean error."""
+    spread: float
+    """Standard deviation of the errors within bins of complexity, pooled over the bins."""
     least: float
     """Least error."""
     errors: Floats
@@ -77,6 +82,8 @@ class Comparison:
     """Kolmogorov-Smirnov: the greatest difference between the two functions, 0..1."""
     p_value: float
     """Share of the re-drawn groupings, within bins, whose distance is as great."""
+    visible: float
+    """Difference of the means that a test at 5 % would see with a power of 80 %; see `visible`."""
 
 
 def compared(
@@ -122,16 +129,50 @@ def compared(
     weights = _weights(place[both], group[both])
     distance, p_value = _distance(error[both], group[both], weights, place[both], seed)
     sides = [
-        _distribution(error[both][side], weights[side], networks=int((group == wanted).sum()))
+        _distribution(
+            error[both][side],
+            weights[side],
+            networks=int((group == wanted).sum()),
+            spread=_spread(error[both][side], place[both][side]),
+        )
         for wanted, side in ((True, group[both]), (False, ~group[both]))
     ]
+    first, second = sides
     return Comparison(
         inside=sides[0],
         outside=sides[1],
         bins=len(np.unique(place[both])),
         distance=distance,
         p_value=p_value,
+        visible=visible((first.spread, second.spread), (first.effective, second.effective)),
     )
+
+
+def visible(
+    spreads: tuple[float, float],
+    counts: tuple[float, float],
+    *,
+    alpha: float = 1 - LEVEL,
+    power: float = POWER,
+) -> float:
+    """Give the least difference of two means that a two-sided test sees with some power.
+
+    (t(1 - alpha / 2) + t(power)) sqrt(s1^2 / n1 + s2^2 / n2), the usual approximation of Cohen
+    (1988, section 2.4), with the degrees of freedom of Welch (1947). The t test stands for the
+    permutation test of the distance, which has no such formula.
+
+    Args:
+        spreads: standard deviation of each side.
+        counts: of each side, as many evenly weighted networks as tell as much; above 1.
+        alpha: level of the test, both sides together.
+        power: chance of seeing the difference.
+    """
+    parts = np.square(spreads) / np.asarray(counts)
+    total = float(parts.sum())
+    if not total:
+        return 0.0
+    freedom = total**2 / float(np.sum(parts**2 / (np.asarray(counts) - 1)))
+    return float((stats.t.isf(alpha / 2, freedom) + stats.t.ppf(power, freedom)) * total**0.5)
 
 
 def band(effective: float, level: float = LEVEL) -> float:
@@ -159,7 +200,17 @@ def _weights(place: NDArray[np.intp], group: Flags) -> Floats:
     return np.asarray(1 / (len(members) * members[rows, group.astype(int)]))
 
 
-def _distribution(errors: Floats, weights: Floats, *, networks: int) -> Distribution:
+def _spread(errors: Floats, place: NDArray[np.intp]) -> float:
+    """Pool the deviation within bins; where no bin has two networks, take that of all."""
+    _, rows, members = np.unique(place, return_inverse=True, return_counts=True)
+    freedom = len(errors) - len(members)
+    if not freedom:
+        return float(errors.std(ddof=1))
+    left = errors - (np.bincount(rows, weights=errors) / members)[rows]
+    return float(np.sqrt(np.sum(left**2) / freedom))
+
+
+def _distribution(errors: Floats, weights: Floats, *, networks: int, spread: float) -> Distribution:
     distinct, place = np.unique(errors, return_inverse=True)
     shares = np.cumsum(np.bincount(place, weights=weights))
     effective = float(1 / np.sum(weights**2))
@@ -168,6 +219,7 @@ def _distribution(errors: Floats, weights: Floats, *, networks: int) -> Distribu
         matched=len(errors),
         effective=effective,
         mean=float(weights @ errors),
+        spread=spread,
         least=float(errors.min()),
         errors=distinct,
         shares=shares / shares[-1],  # sums of weights end near 1

@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 from evaluators.edf import Comparison
 from evaluators.importance import Importance
 from runs.figures import NARROW, WIDE, Theme
-from runs.page.charts import VERMILION
+from runs.page.charts import GREY, VERMILION
 from runs.space_views import APART, BAND, ESTIMATORS, GROUPS, SHOWN, SIDES, Lines, span, steps
 
 ROW = 0.34
@@ -51,7 +51,10 @@ def parallel_figure(drawn: Lines, *, theme: Theme, narrow: bool) -> Figure:
     count = len(drawn.rows)
     figure, axes = _figure(theme, narrow=narrow, height=1.2 + 1.4 * ROW * count)
     axes.grid(visible=False)
-    axes.hlines(range(count), 0, 1, color=theme.faint, linewidth=1, zorder=1)
+    for place, row in enumerate(drawn.rows):
+        axes.hlines(
+            [place] * len(row.bars), *np.transpose(row.bars), color=GREY, linewidth=2.5, zorder=5
+        )
     for group, (name, colour, opacity, width) in enumerate(GROUPS):
         places, _ = drawn.of(group)
         if len(places):
@@ -71,7 +74,7 @@ def parallel_figure(drawn: Lines, *, theme: Theme, narrow: bool) -> Figure:
             axes.annotate(
                 word,
                 (x, place),
-                (0, -3 if below else 3),
+                (0, -4 if below else 4),
                 textcoords="offset points",
                 ha="center",
                 va="top" if below else "bottom",
@@ -79,7 +82,12 @@ def parallel_figure(drawn: Lines, *, theme: Theme, narrow: bool) -> Figure:
                 color=theme.ink,
                 zorder=6,
                 parse_math=False,
-                bbox={"boxstyle": "square,pad=0.1", "fc": theme.ground, "ec": "none", "alpha": 0.7},
+                bbox={
+                    "boxstyle": "square,pad=0.1",
+                    "fc": theme.ground,
+                    "ec": "none",
+                    "alpha": 0.85,
+                },
             )
     axes.set(xlim=(-0.04, 1.04), ylim=(count - 0.7, -0.6), xticks=[])
     axes.set_yticks(range(count), [row.name for row in drawn.rows], parse_math=False)

@@ -97,6 +97,8 @@ class Row:
     """(N,) the values in words."""
     ticks: tuple[tuple[float, str], ...]
     """Places and words of the values that are named."""
+    bars: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
+    """From where to where the lines of each value lie, or those of all."""
 
     @property
     def crowded(self) -> bool:
@@ -162,13 +164,17 @@ def _feature_row(axis: Feature, order: NDArray[np.intp]) -> Row:
             places = (numbers[codes] - numbers[0]) / (numbers[-1] - numbers[0])
         ticks = ((0.0, str(axis.levels[0])), (1.0, str(axis.levels[-1])))
         return Row(name=axis.name, places=places, texts=texts, ticks=ticks)
+    half = SPREAD / 2
+    bars = tuple(
+        ((code + 0.5 - half) / count, (code + 0.5 + half) / count) for code in range(count)
+    )
     places = np.empty(len(codes))
     for code in range(count):
         members = np.flatnonzero(codes == code)
         spread = (np.arange(len(members)) + 0.5) / max(len(members), 1) - 0.5
         places[members] = (code + 0.5 + SPREAD * spread) / count
     named = tuple(((code + 0.5) / count, str(level)) for code, level in enumerate(axis.levels))
-    return Row(name=axis.name, places=places, texts=texts, ticks=named)
+    return Row(name=axis.name, places=places, texts=texts, ticks=named, bars=bars)
 
 
 def _scale_row(name: str, values: Floats, form: str) -> Row:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluators.edf import Comparison, band, compared
+from evaluators.edf import Comparison, band, compared, visible
 
 RNG = np.random.default_rng(7)
 
@@ -151,3 +151,33 @@ def test_what_is_no_number_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="must be"):
         compared(errors, costs, inside)
+
+
+def test_the_visible_difference_is_seen_in_four_of_five_samples() -> None:
+    rng = np.random.default_rng(5)
+    sizes, spreads = (14, 40), (0.02, 0.01)
+    least = visible(spreads, sizes)
+    sides = [
+        rng.normal(mean, spread, (4000, size))
+        for mean, spread, size in zip((least, 0), spreads, sizes, strict=True)
+    ]
+    seen = stats.ttest_ind(*sides, axis=1, equal_var=False).pvalue < 0.05
+    assert seen.mean() == pytest.approx(0.8, abs=0.02)
+    # G*Power and statsmodels for 64 on each side: half a standard deviation (Cohen 1988).
+    assert visible((1, 1), (64, 64)) == pytest.approx(0.5, abs=0.003)
+    assert visible((0, 0), (9, 9)) == 0
+
+
+def test_a_comparison_says_what_it_could_have_seen() -> None:
+    error, cost, group = groups(60, 80, rng=np.random.default_rng(2))
+    found = fine(compared(error, cost, group))
+    # What the size explains is not in the way of a comparison at equal size.
+    for side in (found.inside, found.outside):
+        assert side.spread == pytest.approx(0.0105, abs=0.002)
+    counts = found.inside.effective, found.outside.effective
+    assert found.visible == visible((found.inside.spread, found.outside.spread), counts)
+    assert fine(compared(np.full(20, 0.3), np.ones(20), np.arange(20) < 9)).visible < 1e-12
+    lone = fine(
+        compared([0.1, 0.2, 0.3, 0.4, 0.5] * 2, [1, 2, 3, 4, 5] * 2, np.arange(10) < 5, bins=5)
+    )
+    assert lone.inside.spread == pytest.approx(np.std([1, 2, 3, 4, 5], ddof=1) / 10)

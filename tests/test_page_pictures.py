@@ -74,7 +74,7 @@ def test_an_svg_in_a_page_is_lighter_and_draws_the_same() -> None:
 
 def test_a_png_keeps_the_colour_of_a_single_mark_and_stays_small() -> None:
     def crowd(theme: Theme, *, narrow: bool) -> MatplotlibFigure:
-        figure = MatplotlibFigure(figsize=(8, 8), facecolor=theme.ground)
+        figure = MatplotlibFigure(figsize=(4 if narrow else 8, 8), facecolor=theme.ground)
         axes = figure.add_axes((0, 0, 1, 1))
         rng = np.random.default_rng(0)
         axes.plot(rng.random((2, 300)), np.arange(2), alpha=0.5, color="#0072b2")

@@ -161,12 +161,14 @@ def test_parallel_lines_end_at_the_scores(findings: Findings, made: dict[str, Se
     assert layout["yaxis"]["ticktext"][-3:] == [
         *("multiply-adds, millions", "latency, ms", "val. accuracy, %")
     ]
-    assert [trace.get("name") for trace in data] == [*(name for name, *_ in GROUPS), None]
+    assert [trace.get("name") for trace in data] == [*(name for name, *_ in GROUPS), None, None]
+    assert sum(place is None for place in data[-2]["x"]) >= count
+    assert "var(--ground)" in data[-1]["textfont"]["shadow"]
     found = findings.networks.sound()
     scores = dict(zip(found.ids, found.scores, strict=True))
     low, high = found.scores.min(), found.scores.max()
     ends: dict[str, float] = {}
-    for trace in data[:-1]:
+    for trace in data[:-2]:
         last = slice(count - 1, None, count + 1)
         ends |= {
             network: x
@@ -186,6 +188,9 @@ def test_lines_of_a_value_lie_side_by_side_in_the_order_of_scores() -> None:
     places = dict(zip(drawn.ids, drawn.rows[0].places, strict=True))
     assert places["e"] < places["c"] < places["a"] < 0.5 < places["b"] < places["d"]
     assert drawn.rows[0].ticks == ((0.25, "3"), (0.75, "9"))
+    for (low, high), members in zip(drawn.rows[0].bars, ("eca", "bd"), strict=True):
+        assert all(low < places[one] < high for one in members)
+    assert drawn.rows[1].bars == ((0.0, 1.0),)
     assert drawn.rows[1].ticks == ((0.0, "0.1"), (1.0, "0.5"))
     assert list(drawn.ids) == ["b", "d", "e", "c", "a"]
 
@@ -227,7 +232,7 @@ def test_a_comparison_shows_the_numbers_of_its_table(
     assert [row.cells[0].text for row in table.rows] == ["stages[0].kernel >= 9", "all others"]
     said = " ".join(block.text for block in blocks_of(section, Text))
     assert "not a test of a guideline" in said
-    assert "effects of less than one point are not visible" in said
+    assert f"a difference of means of {100 * wanted.visible:.2f} points in four of five" in said
     assert "chosen by the program" not in said
     assert f"p = {wanted.p_value:.2g}" in said
     assert "chosen by the program" in blocks_of(made["subspaces"], Text)[0].text
@@ -285,7 +290,7 @@ def test_two_networks_make_a_picture() -> None:
     assert section is not None
     (figure,) = blocks_of(section, Figure)
     figure.draw(LIGHT, narrow=False)
-    assert [trace["name"] for trace in figure.chart["data"][:-1]] == ["lower half", "upper half"]
+    assert [trace["name"] for trace in figure.chart["data"][:-2]] == ["lower half", "upper half"]
 
 
 def test_a_picture_leaves_a_few_failures_to_the_right() -> None:
@@ -300,3 +305,12 @@ def test_a_picture_leaves_a_few_failures_to_the_right() -> None:
     assert told.low[-1] == pytest.approx(1 - found.inside.band)
     assert isinstance(told.errors, np.ndarray)
     assert pd.Series(told.errors).is_monotonic_increasing
+
+
+def test_of_many_comparisons_the_first_are_drawn_and_all_are_told(findings: Findings) -> None:
+    asked = [f"stages[0].kernel >= 9 # {number}" for number in range(subspaces.MOST_DRAWN + 2)]
+    section = subspaces.section(replace(findings, predicates=asked))
+    assert section is not None
+    assert len(blocks_of(section, Figure)) == subspaces.MOST_DRAWN
+    assert len(blocks_of(section, Table)) == len(asked)
+    assert "Only the first 12 comparisons are drawn." in blocks_of(section, Text)[-1].text

@@ -59,8 +59,9 @@ def shown(found: Importance, *, diverged: int) -> list[Block]:
         Figure(
             key="importance",
             reading="The further right an axis of the space stands, the more of the differences in "
-            "score go with it; where the two estimators disagree or the bars of two axes overlap, "
-            "their order is not known.",
+            "score go with it; a bar says how far that share moves when it is estimated from other "
+            "parts of the same networks, and bars that overlap do not say that two axes matter "
+            "alike.",
             alt=_alt(found),
             chart=_chart(found),
             draw=draw,
@@ -92,7 +93,9 @@ def _method(found: Importance, diverged: int) -> str:
         "Permutation: how much worse the forest predicts held-out networks once an axis is "
         "shuffled among them. PED-ANOVA: how far the values of an axis in the best quarter of the "
         "networks are from those in all of them. Bars reach 1.645 standard deviations to each "
-        "side, between folds and between bootstrap resamples. Importance has no direction, an "
+        "side, between folds and between bootstrap resamples: they hold neither another run nor "
+        "another seed, and are no test of one axis against another. Where the two estimators "
+        "disagree on an order, trust neither. Importance has no direction, an "
         "axis that this run hardly varied has none, and axes that go together share theirs."
     ]
     if found.used < found.networks:

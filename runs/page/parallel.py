@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme
-from runs.page.charts import chart, plain, text
+from runs.page.charts import GREY, chart, plain, text
 from runs.page.document import Block, Figure, Section, Text
 from runs.page.findings import Findings
 from runs.page.scored import Floats, Scored
@@ -25,6 +25,8 @@ LEAST_NETWORKS = 2
 SCORE_NAMES = {"accuracy": "val. accuracy, %", "miou": "val. mIoU, %"}
 BETWEEN_ROWS = 46
 """Pixels."""
+HALO = ", ".join(["0 0 2px var(--ground)"] * 8)
+"""Around words that lie on lines, in the ground of the page; CSS text-shadow."""
 
 
 def section(findings: Findings) -> Section | None:
@@ -42,8 +44,9 @@ def section(findings: Findings) -> Section | None:
         Figure(
             key="parallel",
             reading="Each line is one network, from its first axis at the top down to what it "
-            "cost and reached; within a value its lines are spread by score, the best on the "
-            "right, so the more of them are of the best tenth, the better that value did.",
+            "cost and reached; the lines of a value lie side by side along its bar, the best on "
+            "the right, so the larger the share of its lines that are of the best tenth, the "
+            "better that value did.",
             alt=f"Parallel coordinates of {plural(drawn.networks, 'network')} over "
             f"{plural(len(drawn.rows), 'axis', 'axes')}: "
             f"{', '.join(row.name for row in drawn.rows)}.",
@@ -102,7 +105,7 @@ def _chart(drawn: Lines) -> dict[str, Any]:
                 "opacity": opacity,
             }
         )
-    traces.append(_words(drawn))
+    traces += [_bars(drawn), _words(drawn)]
     return chart(
         traces,
         height=110 + BETWEEN_ROWS * rows,
@@ -112,12 +115,29 @@ def _chart(drawn: Lines) -> dict[str, Any]:
             "ticktext": [text(row.name) for row in drawn.rows],
             "range": [rows - 0.8, -0.7],
             "zeroline": False,
+            "showgrid": False,
             "fixedrange": True,
         },
         hovermode="closest",
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
         margin={"b": 60, "t": 10},
     )
+
+
+def _bars(drawn: Lines) -> dict[str, Any]:
+    """Draw how far the lines of each value reach."""
+    ends = [
+        (x, place) for place, row in enumerate(drawn.rows) for bar in row.bars for x in (*bar, None)
+    ]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": plain([x if x is None else round(x, 3) for x, _ in ends]),
+        "y": [place for _, place in ends],
+        "line": {"color": GREY, "width": 3},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _words(drawn: Lines) -> dict[str, Any]:
@@ -135,7 +155,7 @@ def _words(drawn: Lines) -> dict[str, Any]:
         "y": ys,
         "text": [text(word) for word in words],
         "textposition": positions,
-        "textfont": {"size": 11},
+        "textfont": {"size": 11, "shadow": HALO},
         "hoverinfo": "skip",
         "showlegend": False,
         "cliponaxis": False,

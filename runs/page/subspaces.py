@@ -24,6 +24,8 @@ TITLE = "Sub-spaces compared at equal complexity"
 LABELS = {"accuracy": "validation error, %", "miou": "100 - validation mIoU, points"}
 LONGEST_NAME = 60
 """Letters of a predicate in a legend."""
+MOST_DRAWN = 12
+"""Comparisons with a figure, each some 50 kB of a page; the others are told in a table alone."""
 MOST_CHOSEN = 3
 """Comparisons that the report chooses where none is asked for."""
 LEAST_CHOSEN = 10
@@ -41,7 +43,10 @@ def section(findings: Findings) -> Section | None:
         if isinstance(told, str):
             blocks.append(Text(text=f"{asked}: not compared, {told}."))
         else:
-            blocks += _shown(asked, told, LABELS[findings.score], number)
+            shown = _shown(asked, told, LABELS[findings.score], number)
+            blocks += shown if number <= MOST_DRAWN else shown[1:]
+    if len(found) > MOST_DRAWN:
+        blocks.append(Text(text=f"Only the first {MOST_DRAWN} comparisons are drawn.", soft=True))
     return Section(key="subspaces", title=TITLE, blocks=blocks)
 
 
@@ -109,10 +114,9 @@ def _caution(*, given: bool, diverged: int) -> str:
     lines.append(
         "They are a picture of the networks that this run trained, not a test of a guideline: "
         "the sides differ in more than what divides them, the search did not draw them at random, "
-        "and several comparisons are not corrected for each other. With 100 networks on each side "
-        "effects of less than one point are not visible. Within bins of multiply-adds both sides "
-        "weigh the same, so that the larger networks of one side do not decide; networks without "
-        "a partner of their size are left out. Each network counts once, with the mean of its "
+        "and several comparisons are not corrected for each other. Within bins of multiply-adds "
+        "both sides weigh the same, so that the larger networks of one side do not decide; networks "
+        "without a partner of their size are left out. Each network counts once, with the mean of its "
         "full-length trainings."
     )
     if diverged:
@@ -132,13 +136,13 @@ def _shown(asked: str, found: Comparison, label: str, number: int) -> list[Block
         Figure(
             key=f"subspace-{number}",
             reading="A curve says which share of its side has at most the error below it, so the "
-            "side whose curve lies further left errs less; where the bands (95 %) overlap, the "
-            "sides cannot be told apart.",
+            "side whose curve lies further left errs less; where the bands (95 %) do not overlap "
+            "the sides differ at that error, and where they do nothing follows: see p.",
             alt=f"Distribution functions of error: {' and '.join(names)}. {_result(found)}",
             chart=_chart(found, names, label),
             draw=draw,
         ),
-        Text(text=f"{asked}: {_result(found)}"),
+        Text(text=f"{asked}: {_result(found)} {_visible(found)}"),
         _table(found, words, number),
     ]
 
@@ -160,6 +164,15 @@ def _result(found: Comparison) -> str:
     if left_out:
         lines.append(f"{plural(left_out, 'network')} could not be matched.")
     return " ".join(lines)
+
+
+def _visible(found: Comparison) -> str:
+    """Say which effect these numbers of networks could have shown."""
+    return (
+        f"So many networks, scattered as these are, show a difference of means of "
+        f"{100 * found.visible:.2f} points in four of five cases (two-sided test at 5 %); a lesser "
+        "one would mostly stay unseen."
+    )
 
 
 def _chart(found: Comparison, names: Sequence[str], label: str) -> dict[str, Any]:
