@@ -17,13 +17,22 @@ METRICS = {"classification": "accuracy", "segmentation": "miou"}
 
 
 def chance_level(plan: Plan) -> dict[str, float]:
+    """Give what a network that has learnt nothing gets, by the column; see `chance_of`."""
+    dense = plan.settings.task == "segmentation"
+    return chance_of(plan.num_classes, plan.facts["data"]["majority_share"], dense=dense)
+
+
+def chance_of(classes: int, share: float, *, dense: bool) -> dict[str, float]:
     """Give what a network that has learnt nothing gets, by the column.
 
     In classification it guesses evenly. Of masks it names the commonest class of the validation
     split everywhere: one class is found with its share, the others are missed.
+
+    Args:
+        classes: how many there are.
+        share: of the commonest one in the validation split, 0 to 1.
+        dense: whether classes are named pixel by pixel.
     """
-    share, classes = plan.facts["data"]["majority_share"], plan.num_classes
-    dense = plan.settings.task == "segmentation"
     return {
         "accuracy": share if dense else 1 / classes,
         "miou": share / classes,

@@ -79,7 +79,8 @@ def front_figure(
     axes.plot(*view.steps().T, color=theme.ink, linewidth=1, alpha=0.6, zorder=3)
     _error_bars(axes, view.points[view.points["worth"] != "faint"], theme=theme)
     _networks(axes, view, theme=theme)
-    _marks(axes, view, marks, theme=theme)
+    if not view.empty:
+        _marks(axes, view, marks, theme=theme)
     _limits(axes, view)
     _labels(axes, view, title=title, theme=theme)
     if view.empty:

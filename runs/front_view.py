@@ -156,6 +156,10 @@ class View:
         return int(((self.points["y"] < ends[0]) | (self.points["y"] > ends[1])).sum())
 
 
+KINDS = ("recommended", "published", "corners", "reference")
+"""Of marks."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marks:
     """Networks that a reader looks for, by their ids."""
@@ -170,7 +174,7 @@ class Marks:
     not have been trained."""
 
     def of(self, points: pd.DataFrame, kind: str) -> pd.DataFrame:
-        """Give the points that have a mark: recommended, published, corners or reference."""
+        """Give the rows with such an `id` that have a mark, one of `KINDS`."""
         wanted: dict[str, frozenset[str]] = {
             "recommended": frozenset({self.recommended}),
             "published": self.published,

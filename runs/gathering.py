@@ -54,7 +54,7 @@ def gather(
     objectives = objectives_named(plan.settings.objectives)
     frame = ranked(plan, history, chances=True)
     best, facts = front(frame, objectives), run_facts(directory, plan, history, frame)
-    networks = carded(best, facts["recommended"])
+    networks = carded(frame, best, facts)
     seen, unseen = fields_of_front(directory, plan, history, networks)
     return Findings(
         facts=facts | {"missing": list(missing)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -92,6 +92,33 @@ def spent_text(facts: Facts) -> str:
 def length_text(length: float) -> str:
     """Write a share of the full length as a fraction, 1/9; all of it as 1."""
     return str(Fraction(length).limit_denominator(1000))
+
+
+def percent(probability: float) -> str:
+    """Write a probability in whole per cent; one that rounds to none or all by its bound."""
+    if 0 < probability < 0.005:
+        return "below 1 %"
+    if 0.995 <= probability < 1:
+        return "above 99 %"
+    return f"{100 * probability:.0f} %"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words: `a`, `a and b`, `a, b and c`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+REASON_LETTERS = 300
+"""Length at which the reason of a failure is cut."""
+
+
+def reason_text(error: Any) -> str:
+    """Give the first line of what a failure said, cut where it is long."""
+    lines = [] if missing(error) else str(error).strip().splitlines()
+    if not lines:
+        return "no reason was recorded"
+    return lines[0] if len(lines[0]) <= REASON_LETTERS else f"{lines[0][:REASON_LETTERS]}…"
 
 
 def plural(number: float, noun: str, nouns: str | None = None) -> str:

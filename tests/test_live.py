@@ -131,7 +131,7 @@ def test_progress_keeps_only_the_trials_that_count(names: tuple[str, ...], plan:
         macs = None if number % 7 == 0 else int(rng.integers(1, 9)) * 1000
         result = {"accuracy": accuracy, "val_loss": 1 - accuracy, "latency_ms": latency}
         result |= {"macs": macs, "state": "complete"}
-        known = {"id": f"{number:012x}", "role": "search"}
+        known: dict[str, Any] = {"id": f"{number:012x}", "role": "search"}
         rows.append(result | known | {"trial": number})
         trial = replace(pattern, number=number, state="complete", result=result, **known)
         assert progress.step(trial) == number + 1

@@ -33,6 +33,7 @@ from runs.page.document import (
     drawings,
 )
 from runs.page.findings import MOST_CARDS, Findings, Seen, carded
+from runs.page.hover import hovers
 from runs.page.html import html
 from runs.page.markdown import markdown
 from runs.ranking import front, objectives_named
@@ -172,7 +173,30 @@ def test_the_most_likely_members_have_cards_and_the_others_are_counted(
 def test_unknown_membership_goes_by_rank() -> None:
     findings = plain()
     expected = findings.front.sort_values("rank")["id"].tolist()
-    assert carded(findings.front, None) == expected
+    assert carded(findings.frame, findings.front, {}) == expected
+
+
+def test_hollow_points_and_marked_networks_have_cards_and_the_rest_has_none() -> None:
+    trials = [row | {"p_front": 0.05} for row in rows(20)]
+    frame = frame_of(trials)
+    beside = [n for n in frame["id"] if n not in set(front(frame, objectives_named(NAMES))["id"])]
+    hollow, published, corner, reference, other = beside[:5]
+    for row in trials:
+        row["p_front"] = 0.1 if row["id"] == hollow else row["p_front"]
+    found = findings_of(
+        trials,
+        anchors=[
+            {"id": published, "names": ["shape of X"], "published": True},
+            {"id": corner, "names": ["middle of the space"], "published": False},
+        ],
+        reference_network={"id": reference, "latency_ms": 1.0, "macs": 5, "params": 6},
+    )
+    assert {hollow, published, corner, reference} <= set(found.carded)
+    assert other not in found.carded
+    assert found.carded[0] == found.facts["recommended"]
+    told = hovers(found)
+    for row in found.competing.to_dict("records"):
+        assert told[row["trial"]].endswith("no card") == (row["id"] not in found.carded)
 
 
 def test_without_a_front_there_is_no_section() -> None:
@@ -349,7 +373,7 @@ def test_markdown_folds_cards_and_stays_short() -> None:
     text = markdown(document_of(findings))
     count = len(cards_of(findings))
     assert text.count("<details>") == text.count("</details>") == count
-    assert list(headings(text)) == ["# t", "## Networks of the front"]
+    assert list(headings(text)) == ["# t", "## Networks one by one"]
     assert len(text.splitlines()) < 40 * (count + 1)
 
 

@@ -7,19 +7,24 @@ from typing import Any
 import pandas as pd
 
 from runs.console import duration
+from runs.front_view import COSTS
 from runs.guideline_text import NAMES, effect_text
 from runs.method_text import batch_text, device_text
 from runs.noise_text import standing_text
 from runs.page.findings import Findings
-from runs.ranking import Objective
+from runs.ranking import OBJECTIVES, Objective
 from runs.wording import (
     Facts,
     fixed,
+    listed,
     main_score,
     milliseconds,
     missing,
+    percent,
     plain,
     plural,
+    quantity,
+    reason_text,
     score_text,
     scores_of,
     spent_text,
@@ -27,8 +32,6 @@ from runs.wording import (
 
 UNPROVEN = ("undecided", "not testable")
 """Verdicts whose effects are no news."""
-REASON_LETTERS = 200
-"""Length at which the reason of a failure is cut."""
 SHORT = "right after the short training of the search"
 """When the score of a trial was taken."""
 
@@ -71,12 +74,15 @@ def sentences(findings: Findings) -> list[str]:
         f"{fixed(row['params'], 0)} parameters, {fixed(row['macs'] / 1e6, 2)} million "
         f"multiply-adds, {standing_text(facts, row, right_after=SHORT)}."
     )
-    return [first, f"{_certainty(findings, row)}; {_final(facts)}.", _guidelines(facts)]
+    second = f"{_certainty(findings, row)}; {_final(facts)}{_cheaper(findings, row)}."
+    return [first, second, _guidelines(facts)]
 
 
 def _certainty(findings: Findings, row: Any) -> str:
     """Say how sure it is that no other network is better."""
     competing = findings.competing
+    if len(competing) == 1:
+        return "There is nothing to compare it with"
     own = competing[competing["id"] == row["id"]]
     if own.empty or missing(own.iloc[0]["p_best"]):
         return (
@@ -90,19 +96,40 @@ def _certainty(findings: Findings, row: Any) -> str:
         else "no other is level with the first of the ranking"
     )
     return (
-        f"It is the best of the {len(competing):,} with a probability of "
-        f"{own.iloc[0]['p_best']:.0%}, and {others}"
+        f"The probability that it is the best of the {len(competing):,} is "
+        f"{percent(own.iloc[0]['p_best'])}, and {others}"
     )
+
+
+def _cheaper(findings: Findings, row: Any) -> str:
+    """Name the cheapest network of the front that is tied with the first, where it is cheaper."""
+    front = findings.front
+    searched = [objective for objective in findings.objectives if objective.name in COSTS]
+    cost = (searched or [OBJECTIVES["latency"]])[0]
+    if front["tied"].isna().all() or missing(row[cost.column]):
+        return ""
+    tied = front[front["tied"].fillna(value=False).astype(bool) | (front["rank"] == 1)]
+    losses = cost.loss(tied[cost.column]).dropna().sort_values()
+    if losses.empty or losses.iloc[0] >= row[cost.column]:
+        return ""
+    found: Any = front[front.index == losses.index[0]].iloc[0]
+    if found["rank"] == 1:
+        standing = "the first of the ranking"
+    elif missing(row["rank"]) or row["rank"] != 1:
+        standing = "level with the first of the ranking"
+    else:
+        standing = "level with the recommended one"
+    return f"; network {found['id']} is {standing} and takes {quantity(found[cost.column], cost)}"
 
 
 def _lost(frame: pd.DataFrame) -> str:
     """Say why there is no network."""
     if frame.empty:
         return "Not one training came to an end."
-    errors = frame["error"].dropna().astype(str).str.split("\n").str[0].value_counts()
+    errors = frame["error"].dropna().map(reason_text).value_counts()
     states = frame["state"].value_counts()
     counted = ", ".join(f"{count:,} {state}" for state, count in states.items())
-    reason = f"; the commonest reason: {errors.index[0][:REASON_LETTERS]}" if len(errors) else ""
+    reason = f"; the commonest reason: {errors.index[0]}" if len(errors) else ""
     return f"Of {plural(len(frame), 'training')} {counted}{reason}."
 
 
@@ -116,7 +143,7 @@ def _guidelines(facts: Facts) -> str:
         effect = effect_text(verdict) if verdict["word"] not in UNPROVEN else ""
         name = NAMES[verdict["guideline"]] + (f" ({effect})" if effect else "")
         groups.setdefault(verdict["word"], []).append(name)
-    said = [f"{' and '.join(names)}: {word}" for word, names in groups.items()]
+    said = [f"{listed(names)}: {word}" for word, names in groups.items()]
     at = (facts["guidelines"].get("fidelity") or "").strip()
     return f"Of the guidelines{f', at {at}' if at else ''}, {'; '.join(said)}."
 

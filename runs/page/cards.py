@@ -1,4 +1,4 @@
-"""Cards: all there is of one network, for those of the front."""
+"""Cards: all there is of one network, for those of the front and around it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from evaluators.compliance import compliance
 from evaluators.cost import cost_by_part
 from evaluators.latency_model import LatencyModel
 from evaluators.operators import HEAD, STEM, stage_name
+from runs.front_view import POSSIBLE
 from runs.method_text import BACKENDS, batch_text, device_text
 from runs.page.document import (
     Block,
@@ -36,6 +37,7 @@ from runs.wording import (
     fixed,
     milliseconds,
     missing,
+    percent,
     plural,
     score_text,
     scores_of,
@@ -49,7 +51,7 @@ STRUCTURES = {"se": "SE", "none": "none"}
 
 
 def section(findings: Findings) -> Section | None:
-    """Show every network of the front on a card; None without a front."""
+    """Show the networks of the front and around it on cards; None without any."""
     carded, competing = findings.carded, findings.competing
     shown = competing[competing["id"].isin(carded)]
     rows = {str(row["id"]): row for row in _records(shown)}
@@ -58,14 +60,15 @@ def section(findings: Findings) -> Section | None:
         return None
     left = len(set(findings.front["id"]) - set(carded))
     words = (
-        "One card a network: the recommended one, then those most likely to be on the front. "
-        "Tiles of the drawings are to one scale on all cards."
+        "One card a network: the recommended one, then by how likely each is on the front. Cards "
+        f"are for the front, for what is on it with {percent(POSSIBLE)} or more, and for networks "
+        "with a mark of their own. Tiles of the drawings are to one scale on all cards."
     )
     if left:
         words += f" {plural(left, 'further network')} of the front {'has' if left == 1 else 'have'}"
         words += " no card: those least likely to be on it."
     blocks: list[Block] = [Text(text=words), Cards(cards=cards)]
-    return Section(key="cards", title="Networks of the front", blocks=blocks)
+    return Section(key="cards", title="Networks one by one", blocks=blocks)
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

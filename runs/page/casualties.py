@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
 from runs.page.document import Block, Cell, Column, Points, Row, Section, Table, Text
 from runs.page.findings import Findings
-from runs.wording import Facts, missing
+from runs.wording import Facts, missing, reason_text
 
 REASONS_SHOWN = 10
 """Reasons of failed trials, most frequent first."""
-REASON_LETTERS = 300
-"""Length at which the reason of a failure is cut."""
 DIVERGED_SHOWN = 50
 
 
@@ -114,12 +111,5 @@ def _tally(facts: Facts) -> list[tuple[str, str]]:
 def _failures(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """Give the reasons of the failed trials, most frequent first."""
     errors = frame.loc[frame["state"].isin(["failed", "infeasible"]), "error"]
-    reasons = Counter(_first_line(error) for error in errors)
+    reasons = Counter(reason_text(error) for error in errors)
     return reasons.most_common(REASONS_SHOWN)
-
-
-def _first_line(error: Any) -> str:
-    lines = [] if missing(error) else str(error).strip().splitlines()
-    if not lines:
-        return "no reason was recorded"
-    return lines[0] if len(lines[0]) <= REASON_LETTERS else f"{lines[0][:REASON_LETTERS]}…"

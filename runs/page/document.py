@@ -106,6 +106,12 @@ class Option:
     """Of the traces, as `Plotly.restyle` takes it: lists hold one value a trace."""
     layout: Mapping[str, Any]
     """As `Plotly.relayout` takes it."""
+    reading: str = ""
+    """How to read the chart in this position; empty where that does not change."""
+    alt: str = ""
+    """The same for what somebody who cannot see it must know."""
+    note: str | None = None
+    """The same for the note; None where that does not change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +133,8 @@ class Figure:
     """One sentence that says how to read it."""
     alt: str
     """What somebody who cannot see it must know."""
+    note: str = ""
+    """What else is to be said of the chart, but not of the drawing; empty for nothing."""
     chart: Mapping[str, Any] | None = None
     """`data` and `layout` in the schema of plotly, as plain JSON; None shows the drawing."""
     draw: Draw | None = None
@@ -137,7 +145,10 @@ class Figure:
     def plain_switches(self) -> list[list[dict[str, Any]]]:
         """What the options of each switch change, for the page's script."""
         return [
-            [{"data": option.data, "layout": option.layout} for option in switch.options]
+            [
+                {"data": option.data, "layout": option.layout} | _said(option)
+                for option in switch.options
+            ]
             for switch in self.switches
         ]
 
@@ -207,6 +218,12 @@ class Document:
     sections: Sequence[Section]
     data: Mapping[str, Any]
     """The same as plain JSON, embedded in the page for programs."""
+
+
+def _said(option: Option) -> dict[str, str]:
+    """Give what is to be said beside the chart in a position, where that changes."""
+    said = {key: value for key in ("reading", "alt") if (value := getattr(option, key))}
+    return said if option.note is None else said | {"note": option.note}
 
 
 def figures(document: Document) -> list[Figure]:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluators.importance import Importance, importance
+from runs.front_view import KINDS, POSSIBLE, marks_of
 from runs.page.scored import Scored, scored
 from runs.ranking import Objective
 from runs.wording import Facts
@@ -56,9 +57,9 @@ class Findings:
     curves: Mapping[int, Sequence[tuple[int, float]]] = field(default_factory=dict)
     """Learning curves by trial: steps, and the training loss since the point before."""
     seen: Mapping[str, Seen] = field(default_factory=dict)
-    """Effective receptive fields by network; of the front, where weights were kept."""
+    """Effective receptive fields by network; of those with a card, where weights were kept."""
     unseen: Mapping[str, str] = field(default_factory=dict)
-    """Why another network of the front has none, by its id."""
+    """Why another network with a card has none, by its id."""
     predicates: Sequence[str] = ()
     """Sub-spaces to compare, as they were typed; none lets the report choose."""
 
@@ -78,10 +79,10 @@ class Findings:
         """Column of the score: miou where pixels are named, else accuracy."""
         return "miou" if self.frame["miou"].notna().any() else "accuracy"
 
-    @property
+    @cached_property
     def carded(self) -> list[str]:
         """Ids of the networks that have a card, in their order; see `carded`."""
-        return carded(self.front, self.facts.get("recommended"))
+        return carded(self.frame, self.front, self.facts)
 
     @cached_property
     def networks(self) -> Scored:
@@ -101,16 +102,33 @@ class Findings:
         return {told["id"]: list(told["names"]) for told in start.get("networks", ())}
 
 
-def carded(front: pd.DataFrame, recommended: str | None) -> list[str]:
+def carded(frame: pd.DataFrame, front: pd.DataFrame, facts: Facts) -> list[str]:
     """Give the ids of the networks that have a card: at most `MOST_CARDS`.
 
+    Those are the recommended one and the other marked ones, the front, and whatever is on it with
+    a probability from which a marker is hollow; where they are too many, the least likely go.
+
     Args:
+        frame: as `ranking.rank` gives it.
         front: as `ranking.front` gives it.
-        recommended: id of the network that stands first, on the front or not; None for none.
+        facts: of the run.
 
     Returns:
-        The recommended one, then those most likely to be on the front.
+        The recommended one, then by the probability to be on the front.
     """
-    order = front.sort_values(["p_front", "rank"], ascending=[False, True], na_position="last")
-    first = [] if recommended is None else [recommended]
-    return list(dict.fromkeys([*first, *map(str, order["id"])]))[:MOST_CARDS]
+    competing = frame[(frame["state"] == "complete") & frame["rank"].notna()]
+    marks = marks_of(facts)
+    marked = set().union(*(marks.of(competing, kind)["id"] for kind in KINDS))
+    likely = competing["id"].isin(front["id"]) | (competing["p_front"] >= POSSIBLE).fillna(
+        value=False
+    )
+    chosen = competing[likely | competing["id"].isin(marked)]
+    told = chosen.assign(
+        first=chosen["id"] == marks.recommended,
+        marked=chosen["id"].isin(marked),
+        on_front=chosen["id"].isin(front["id"]),
+    )
+    along = ["p_front", "on_front", "rank"]
+    kept = told.sort_values(["marked", *along], ascending=[False, False, False, True])
+    order = kept.head(MOST_CARDS).sort_values(["first", *along], ascending=[False] * 3 + [True])
+    return [str(network) for network in order["id"]]

@@ -8,16 +8,17 @@ from typing import Any
 from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme, front_figure
-from runs.front_view import LIKELY, POSSIBLE, View, marks_of, views
+from runs.front_view import View, marks_of, views
 from runs.guideline_notes import compliance_lines
-from runs.knee import CLEAR, knees
+from runs.knee import CLEAR, Knee, knees
 from runs.method_text import disturbed_text
 from runs.page.document import Block, Details, Figure, Points, Section, Switch, Text
 from runs.page.findings import Findings
 from runs.page.front_chart import front_chart
+from runs.page.front_words import alt, beyond, reading
 from runs.page.networks import FRONT_COLUMNS, network_table
 from runs.ranking import Objective
-from runs.wording import Facts, missing, plural, quantity
+from runs.wording import Facts, missing, percent, quantity
 
 
 def section(findings: Findings) -> Section:
@@ -37,8 +38,9 @@ def section(findings: Findings) -> Section:
     blocks: list[Block] = [
         Figure(
             key="front",
-            reading=_reading(seen[0], len(findings.objectives)),
-            alt=_alt(findings),
+            reading=reading(seen[0], len(findings.objectives)),
+            alt=alt(seen[0]),
+            note=beyond(seen[0]),
             chart=chart,
             draw=draw,
             switches=switches,
@@ -76,43 +78,6 @@ def section(findings: Findings) -> Section:
     return Section(key="front", title="The front", blocks=blocks)
 
 
-def _alt(findings: Findings) -> str:
-    axes = " over ".join(objective.label for objective in findings.objectives[:2])
-    return (
-        f"Scatter plot of {axes} for {plural(len(findings.competing), 'trained network')}; "
-        f"the {len(findings.front)} on the front are listed in the table below."
-    )
-
-
-def _reading(view: View, objectives: int) -> str:
-    up, across = view.up, view.across
-    better = f"{'Higher' if up.direction == 'max' else 'Lower'} is better ({up.label})"
-    if across is not None:
-        side = "left" if across.direction == "min" else "right"
-        better += f", and further {side} is better ({across.label})"
-    what = (
-        f"is the best in {up.label}"
-        if objectives == 1
-        else "is on the front, where no other beats it in every objective,"
-    )
-    said = (
-        f"a filled marker {what} with a probability of {_per_cent(LIKELY)} or more, a hollow "
-        f"one of {_per_cent(POSSIBLE)} or more"
-        if view.chances
-        else f"a coloured marker {what.rstrip(',')}"
-    )
-    bars = ", bars are 95 % intervals" if _bars(view) else ""
-    return f"{better}: {said}{bars}, and numbers are those of the table."
-
-
-def _per_cent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def _bars(view: View) -> bool:
-    return bool(view.points[["x_low", "y_low"]].notna().any(axis=None))
-
-
 def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
     """Say what one must know of the picture beyond how to read it."""
     said, names = [], [objective.label for objective in findings.objectives]
@@ -126,7 +91,7 @@ def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
             "Axes that were not searched for show the front of the two alone; the search looked "
             f"for {' and '.join(names)}."
         )
-    if knee := _knee(seen[0]):
+    if knee := knee_text(knees(seen[0])):
         said.append(knee)
     if len(names) > 2:
         said.append(
@@ -141,19 +106,30 @@ def _remarks(findings: Findings, seen: Sequence[View]) -> list[str]:
     return said
 
 
-def _knee(view: View) -> str:
+def knee_text(found: Sequence[Knee]) -> str:
     """Say where the front bends, and how sure that is; empty where it cannot be asked."""
-    parts = []
-    for knee in knees(view):
-        scale = "logarithmic" if knee.log else "linear"
-        what = f"network {knee.network}" if knee.clear else "none that is clear"
-        parts.append(f"over a {scale} axis {what} ({knee.share:.0%})")
-    if not parts:
+    if not found:
         return ""
+    axes = [
+        (f"on a {'logarithmic' if knee.log else 'linear'} axis", percent(knee.share))
+        for knee in found
+    ]
+    what = "The knee, the network of the front farthest above the line between its ends,"
+    if not any(knee.clear for knee in found):
+        where = " or ".join(f"{axis} ({share})" for axis, share in axes)
+        said = f"{what} is not clear {where}"
+    elif all(knee.clear for knee in found) and len({knee.network for knee in found}) == 1:
+        where = " and ".join(f"{axis} ({share})" for axis, share in axes)
+        said = f"{what} is network {found[0].network}, {where}"
+    else:
+        each = (
+            f"{axis} {f'network {knee.network}' if knee.clear else 'none that is clear'} ({share})"
+            for knee, (axis, share) in zip(found, axes, strict=True)
+        )
+        said = f"{what} depends on the scale: {', '.join(each)}"
     return (
-        "The knee, the network of the front farthest above the line between its ends, depends on "
-        f"the scale: {', '.join(parts)}. In brackets how often the likeliest one is the knee in "
-        f"worlds drawn from the intervals; below {CLEAR:.0%} none is named."
+        f"{said}. In brackets how often the likeliest one is the knee in worlds drawn from the "
+        f"intervals; below {percent(CLEAR)} none is named."
     )
 
 
@@ -167,8 +143,15 @@ def _hypervolume(facts: Facts, objectives: Sequence[Objective]) -> str:
         for objective in objectives
         if objective.name in point
     )
+    scores, estimates = facts["hypervolume"], facts.get("hypervolume_estimated")
+    number = (
+        f"{scores:.4f}, by one training of each network"
+        if missing(estimates)
+        else f"{estimates:.4f} by the estimates, from which the front above is drawn, and "
+        f"{scores:.4f} by the scores of one training of each network, where the luckiest count"
+    )
     return (
-        f"Hypervolume {facts['hypervolume']:.4f}: the share of the box between the ideal and the "
-        f"reference point that the trials dominate. Reference point: {named}. Compare it only "
-        "with runs that use the same reference point."
+        f"Hypervolume {number}: the share of the box between the ideal and the reference point "
+        f"that the networks dominate. Reference point: {named}. Compare it only with runs that use "
+        "the same reference point."
     )

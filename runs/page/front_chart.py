@@ -11,6 +11,7 @@ from runs.front_view import SHADES, UNTRAINED, Marks, View, marks_of
 from runs.page.charts import GREEN, GREY, PURPLE, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.page.findings import Findings
+from runs.page.front_words import alt, beyond, reading
 from runs.page.hover import hovers
 from runs.ranking import Objective
 from runs.wording import quantity
@@ -57,14 +58,16 @@ def front_chart(findings: Findings, seen: Sequence[View]) -> tuple[dict[str, Any
     }
     if len(first.colours) > 1:
         layout["coloraxis"] = _colours(list(first.colours))
-    return chart(drawn[0], height=560, **layout), _switches(seen, drawn)
+    return chart(drawn[0], height=560, **layout), _switches(seen, drawn, len(findings.objectives))
 
 
-def _switches(seen: Sequence[View], drawn: Sequence[list[dict[str, Any]]]) -> list[Switch]:
+def _switches(
+    seen: Sequence[View], drawn: Sequence[list[dict[str, Any]]], objectives: int
+) -> list[Switch]:
     """Give the choice of what lies across, and of its scale."""
     found = []
     if len(seen) > 1:
-        options = [_option(*pair, seen[0]) for pair in zip(seen, drawn, strict=True)]
+        options = [_option(*pair, seen[0], objectives) for pair in zip(seen, drawn, strict=True)]
         found.append(Switch(label="Axes", options=options))
     if all(view.positive for view in seen):
         options = [
@@ -104,8 +107,7 @@ def traces(view: View, marks: Marks, told: Mapping[int, str]) -> list[dict[str, 
         "hoverinfo": "skip",
     }
     return [
-        _points(view, groups["faint"], "faint", told)
-        | {"marker": FAINT, "name": view.names["faint"] + _beyond(view)},
+        _points(view, groups["faint"], "faint", told) | {"marker": FAINT},
         joined,
         *(
             _points(view, groups[worth], worth, told)
@@ -149,12 +151,6 @@ def _points(
         "textposition": "top left",
         "textfont": {"size": 11},
     }
-
-
-def _beyond(view: View) -> str:
-    """Count the networks outside of the picture, where a double click shows them."""
-    outside, best = view.outside(), view.up.direction == "max"
-    return f" ({outside} more {'below' if best else 'above'}: double click)" if outside else ""
 
 
 def _hover(view: View, chance: float, told: str) -> str:
@@ -215,7 +211,7 @@ def _untrained(view: View, marks: Marks) -> dict[str, Any]:
     }
 
 
-def _option(view: View, drawn: Sequence[dict[str, Any]], first: View) -> Option:
+def _option(view: View, drawn: Sequence[dict[str, Any]], first: View, objectives: int) -> Option:
     across, up = _across(view, log=False), _up(view)
     layout = {
         "xaxis.title.text": across["title"]["text"],
@@ -231,6 +227,9 @@ def _option(view: View, drawn: Sequence[dict[str, Any]], first: View) -> Option:
         label=label if view.up == first.up else f"{_short(view.up)} over {label}",
         data={key: [_at(trace, key) for trace in drawn] for key in CHANGING},
         layout=layout,
+        reading=reading(view, objectives),
+        alt=alt(view),
+        note=beyond(view),
     )
 
 

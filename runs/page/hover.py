@@ -10,6 +10,8 @@ from runs.page.findings import Findings
 from runs.wording import fixed, milliseconds, missing, plural, score_text, share
 
 NEWLINE = "<br>"
+NO_CARD = "no card"
+"""What a point says that a click does not open."""
 
 
 def hovers(findings: Findings) -> dict[int, str]:
@@ -21,7 +23,7 @@ def hovers(findings: Findings) -> dict[int, str]:
     names: dict[str, str] = {
         told["id"]: ", ".join(told["names"]) for told in findings.facts.get("anchors") or ()
     }
-    recommended = findings.facts.get("recommended")
+    recommended, carded = findings.facts.get("recommended"), set(findings.carded)
     found = {}
     for row in findings.competing.to_dict("records"):
         lines = [
@@ -31,6 +33,7 @@ def hovers(findings: Findings) -> dict[int, str]:
             _costs(row),
             *_shape(row),
             _trained(row, int(seeds[row["id"]]), findings.facts),
+            "" if row["id"] in carded else NO_CARD,
         ]
         found[int(row["trial"])] = NEWLINE.join(line for line in lines if line)
     return found

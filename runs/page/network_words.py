@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from builders.blocks import strip_beside
-from runs.wording import plural
+from runs.wording import listed, plural
 from search_space.architecture import Architecture, Branches, Stage
 
 FAMILY_NAMES = {
@@ -87,7 +87,7 @@ def kernel_words(stage: Stage, kernel: int, block: str) -> str:
         f"{k}x{k}{f' with taps {r} apart' if r > 1 else ''}"
         for k, r in beside(stage, kernel, block)
     ]
-    return f"{text} beside {_listed(branches)}" if branches else text
+    return f"{text} beside {listed(branches)}" if branches else text
 
 
 def stage_words(architecture: Architecture, number: int) -> str:
@@ -143,8 +143,3 @@ def _run_words(kernels: Sequence[int]) -> list[str]:
 
 def _hidden(stage: Stage) -> str:
     return f"{stage.ffn_width:,}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last

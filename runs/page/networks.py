@@ -31,7 +31,7 @@ COMMON_COLUMNS = (
     ("val_loss", "val. loss", "loss"),
     ("estimate", "estimate (95 % interval)", "interval"),
     ("rank_low", "ranks (95 %)", "ranks"),
-    ("tied", "tied with no. 1", "flag"),
+    ("tied", "tied with rank 1", "flag"),
     ("p_best", "P(best)", "share"),
     ("p_front", "P(on the front)", "share"),
 )

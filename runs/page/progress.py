@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from matplotlib.figure import Figure as Picture
@@ -10,6 +11,7 @@ from runs.figures import Theme
 from runs.page.charts import BLUE, GREY, chart, numbers, text
 from runs.page.document import Figure, Option, Section, Switch, Text
 from runs.page.findings import Findings
+from runs.page.hover import NEWLINE, NO_CARD
 from runs.progress import Floats, Progress, progress
 from runs.progress_figure import hours_axis, progress_figure, trials_axis
 from runs.wording import plural
@@ -34,11 +36,11 @@ def section(findings: Findings) -> Section | None:
         "that none before it had, and dashed lines say where each part of the run began.",
         alt=f"Hypervolume over {plural(len(found.trials), 'finished trial')}, "
         f"from {found.values[0]:.4f} to {found.values[-1]:.4f}.",
-        chart=_chart(found),
+        chart=_chart(found, findings.carded),
         draw=draw,
         switches=_switches(found),
     )
-    lines = [_when(found), _counted(findings)]
+    lines = [_when(found), _counted(findings, float(found.values[-1]))]
     return Section(
         key="progress",
         title="How the search went",
@@ -52,7 +54,7 @@ def progress_of(findings: Findings) -> Progress | None:
     return progress(findings.frame, findings.objectives, point)
 
 
-def _chart(found: Progress) -> dict[str, Any]:
+def _chart(found: Progress, carded: Collection[str]) -> dict[str, Any]:
     xs, gained = trials_axis(found), found.gained
     line = {
         "type": "scatter",
@@ -71,7 +73,7 @@ def _chart(found: Progress) -> dict[str, Any]:
         "x": numbers(xs[gained]),
         "y": numbers(found.values[gained]),
         "customdata": [[found.ids[place]] for place in gained],
-        "hovertext": [_hover(found, place) for place in gained],
+        "hovertext": [_hover(found, place, carded) for place in gained],
         "marker": {"color": BLUE, "size": 7},
     }
     return chart(
@@ -88,12 +90,13 @@ def _chart(found: Progress) -> dict[str, Any]:
     )
 
 
-def _hover(found: Progress, place: int) -> str:
+def _hover(found: Progress, place: int, carded: Collection[str]) -> str:
     before = found.values[place - 1] if place else 0.0
     gain = found.values[place] - before
     return (
         f"<b>{text(found.ids[place])}</b><br>trial {found.trials[place]}<br>"
         f"hypervolume {found.values[place]:.4f}, {gain:+.4f}"
+        f"{'' if found.ids[place] in carded else NEWLINE + NO_CARD}"
     )
 
 
@@ -165,11 +168,12 @@ def _when(found: Progress) -> str:
     )
 
 
-def _counted(findings: Findings) -> str:
+def _counted(findings: Findings, end: float) -> str:
     """Say by which numbers it is counted."""
     said = (
         "Scores are as each training measured them, since estimates change with every further "
-        "training: noise lifts the curve a little. Its end is the hypervolume above."
+        "training: noise lifts the curve a little. A network counts once, by its first whole "
+        f"training, and the end is the hypervolume of these scores, {end:.4f}."
     )
     if any(objective.column == "latency_ms" for objective in findings.objectives):
         said += (

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from runs.blocks import chance_of
 from runs.wording import Facts
 from search_space.architecture import Architecture
 
@@ -77,10 +78,10 @@ def _numbers(column: pd.Series[Any]) -> Floats:
 
 
 def _chance(score: str, facts: Facts) -> float:
-    """Give the score of a network that has learnt nothing, as `blocks.chance_level`."""
+    """Give the score of a network that has learnt nothing; NaN where the run does not say."""
     data = facts.get("data") or {}
     classes = len(data.get("classes") or ())
     if not classes:
         return np.nan
-    share = data.get("majority_share", np.nan) if score == "miou" else 1.0
-    return float(share) / classes
+    share = float(data.get("majority_share", np.nan))
+    return chance_of(classes, share, dense=score == "miou")[score]

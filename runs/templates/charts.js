@@ -113,6 +113,10 @@ function turn(figure, holder, told, set) {
   }
   figure.classList.toggle("moved", figure.querySelector(".switch input:checked:not([value='0'])") !== null);
   Plotly.update(holder, option.data, layout);
+  const [reading, note] = figure.querySelectorAll("figcaption p");
+  if (option.reading) reading.textContent = option.reading;
+  if (option.alt) holder.querySelector(".main-svg").setAttribute("aria-label", option.alt);
+  if (option.note !== undefined) note.textContent = option.note;
 }
 
 // Points by keyboard: a button that takes arrow keys, shows the point's label and opens its card.
