@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runs.options import AS_JSON, QUIET
+from runs.options import QUIET
 
 
 def _names(_context: click.Context, _option: click.Parameter, given: str | None) -> tuple[str, ...]:
@@ -26,9 +26,13 @@ def _names(_context: click.Context, _option: click.Parameter, given: str | None)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Directory.  [default: results/compare-<time>]"
 )
-@AS_JSON
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the comparison as JSON, write nothing."
+)
 @QUIET
+@click.pass_context
 def compare(
+    context: click.Context,
     *,
     runs: tuple[Path, ...],
     objectives: tuple[str, ...],
@@ -46,10 +50,11 @@ def compare(
     intervals and, against another such group, paired tests. Latencies that were measured on
     different devices are not compared; runs on different data are refused.
     """  # noqa: D301  # click wants the \b
-    from runs.compare.command import begin, show
+    from runs.compare.command import as_text, begin, show
 
-    page = begin(runs, wanted=objectives, out=out, as_json=as_json, quiet=quiet)
-    if isinstance(page, str):
-        click.echo(page)
-    else:
-        show(page)
+    if as_json:
+        if out is not None:
+            raise click.UsageError("--out: has no effect with --json; remove one", context)
+        click.echo(as_text(runs, wanted=objectives))
+        return
+    show(begin(runs, wanted=objectives, out=out, quiet=quiet))

@@ -315,13 +315,14 @@ def _load(directory: Path, mark: int) -> Scan:
         )
     lost = max(mark, found.events[-1]["seq"] + 1) - len(found.events)
     if found.bad_lines or lost > 0:
-        logger.warning(
-            "%s: %d damaged lines were skipped, %d of its events are lost",
-            path,
-            found.bad_lines,
-            max(lost, 0),
-        )
+        told = [_damage(found.bad_lines, "damaged line was", "damaged lines were", "skipped")]
+        told.append(_damage(lost, "event is", "events are", "lost"))
+        logger.warning("%s: %s", path, ", ".join(filter(None, told)))
     return found
+
+
+def _damage(count: int, one: str, more: str, what: str) -> str:
+    return f"{count} {one if count == 1 else more} {what}" if count > 0 else ""
 
 
 def _emptied(path: Path, mark: int) -> RunError:

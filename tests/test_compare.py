@@ -33,6 +33,7 @@ from runs.history import History
 from runs.page.document import Table, figures
 from runs.ranking import OBJECTIVES
 from runs.records import Records, decode, encode, read_events
+from runs.standings import recommended
 from search_space.errors import ReplkError, RunError
 from tests.compared_runs import DATA, DEVICE, made_run
 from tests.micro import Inputs
@@ -125,7 +126,7 @@ def test_a_damaged_run_is_compared_by_what_is_left(tmp_path: Path) -> None:
     (hurt / ".trials.count").write_bytes(b"%012d\n" % len(lines))
     found = compare(read_runs([whole, hurt]))
     assert [len(own.frame) for own in found.runs] == [8, 6]
-    assert any(line.startswith("hurt has lost 2 of its events") for line in notes(found))
+    assert any(line.startswith("hurt has lost 2 events to damage") for line in notes(found))
 
 
 def test_a_run_without_a_complete_trial_is_left_out_in_words(tmp_path: Path) -> None:
@@ -408,6 +409,7 @@ def test_a_network_trained_again_counts_once(tmp_path: Path) -> None:
     trial = History(read_events(run)).trials[0]
     with Records.open(run) as records:
         again = {"trial": 3, "role": "confirm", "id": trial.id, "seed": 9, "repeat": 1}
+        again["confirm"] = {"target": 4, "part": "choice"}
         records.append("asked", **again, architecture=trial.architecture.to_json())
         shown = {key: value for key, value in trial.result.items() if key not in ("seq", "event")}
         records.append("done", **{**shown, "trial": 3, "accuracy": 0.99})
@@ -447,6 +449,39 @@ def test_charts_are_plotly_and_hold_the_front_of_every_run(compared: Comparison)
         assert all(own.run.name in label for label in trace["text"])
 
 
+def test_what_each_run_recommends_is_marked(compared: Comparison, said: dict[str, Any]) -> None:
+    made = document(compared)
+    front = figures(made)[0]
+    tables = {
+        block.key: block
+        for section in made.sections
+        for block in section.blocks
+        if isinstance(block, Table)
+    }
+    assert front.chart is not None
+    stars = [
+        trace
+        for trace in front.chart["data"]
+        if trace.get("marker", {}).get("symbol") == "star-open"
+    ]
+    advised = {
+        own.run.name: found.id
+        for own in compared.runs
+        if (found := recommended(own.run.plan, own.run.history)) is not None
+    }
+    assert len(stars) == len(advised) == len(compared.runs)
+    assert [star["showlegend"] for star in stars] == [True, *[False] * (len(stars) - 1)]
+    for star, own in zip(stars, compared.runs, strict=True):
+        row = own.frame[own.frame["id"] == advised[own.run.name]].iloc[0]
+        assert (star["x"], star["y"]) == ([row["macs"]], [pytest.approx(row["accuracy"])])
+    assert {run["name"]: run["recommended"] for run in said["runs"]} == advised
+    assert [row.cells[-1].text for row in tables["runs"].rows] == [*advised.values()]
+    for row in tables["front"].rows:
+        assert (row.badge == "recommended") == (advised[row.cells[0].text] == row.cells[1].text)
+    assert "first trainings" in front.reading
+    assert "first trainings" in tables["front"].caption
+
+
 def test_costs_far_apart_are_drawn_on_a_logarithmic_axis_at_first(tmp_path: Path) -> None:
     large = {0: {"macs": 10_000_000, "accuracy": 0.9}}
     paths = [
@@ -458,7 +493,8 @@ def test_costs_far_apart_are_drawn_on_a_logarithmic_axis_at_first(tmp_path: Path
     assert front.chart is not None
     first, second = front.switches[0].options
     assert front.chart["layout"]["xaxis"]["type"] == "log"
-    assert (first.layout, second.layout) == ({"xaxis.type": "log"}, {"xaxis.type": "linear"})
+    assert [option.layout["xaxis.type"] for option in (first, second)] == ["log", "linear"]
+    assert front.chart["layout"]["xaxis"]["dtick"] == first.layout["xaxis.dtick"] == "D2"
     picture = front.draw
     assert picture is not None
     assert picture(LIGHT, narrow=False).axes[0].get_xscale() == "log"
@@ -485,7 +521,8 @@ def test_a_staircase_goes_from_wall_to_wall_over_what_counts() -> None:
 def test_three_objectives_have_no_joint_line(loaded: list[Run]) -> None:
     found = compare(loaded[:2], ["accuracy", "macs", "params"])
     names = [series.name for series in run_series(found)]
-    assert names == ["tpe0", "tpe1"]
+    assert names[:2] == ["tpe0", "tpe1"]
+    assert {*names[2:]} == {"recommended by the report of its run"}
     assert found.groups[0].surfaces
 
 
@@ -510,7 +547,7 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     one = made_run(tmp_path / "<script>alert(1)<", seed=1, trials=3)
     two = made_run(tmp_path / "_$two$|", seed=2, trials=3)
     out = tmp_path / "out"
-    result = typed(one, two, "--out", out, "--json")
+    result = typed(one, two, "--out", out)
     assert result.exit_code == 0, result.output
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     images = [
@@ -525,7 +562,6 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert r"\<script\>alert(1)\<" in (out / "compare.md").read_text("utf-8")
     told = json.loads((out / "compare.json").read_text("utf-8"))
-    assert json.loads(result.stdout) == told
     assert [run["name"] for run in told["runs"]] == [one.name, two.name]
     front = pd.read_csv(out / "front.csv")
     assert list(front.columns[:2]) == ["run", "trial"]
@@ -533,6 +569,23 @@ def test_the_command_writes_tables_pages_and_pictures(tmp_path: Path) -> None:
     embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
     assert embedded is not None
     assert json.loads(embedded[1]) == told
+
+
+def test_json_is_printed_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [made_run(tmp_path / name, seed=seed, trials=3) for seed, name in enumerate("ab")]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    result = typed(*runs, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == facts(compare(read_runs(runs)))
+    assert result.stderr == ""
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    refused = typed(*runs, "--json", "--out", tmp_path / "out")
+    assert refused.exit_code == 2
+    assert "--out: has no effect with --json; remove one" in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_table_has_a_row_a_run_and_the_answer_below(compared: Comparison) -> None:
@@ -568,9 +621,9 @@ def test_runs_of_the_program_itself_are_compared(
 ) -> None:
     plan, images = inputs.planned(budget=6, seed=4)
     session.begin(plan, images, tmp_path / "again", session.Manner(quiet=True))
-    result = typed(finished, tmp_path / "again", "--json", "--out", tmp_path / "out")
+    result = typed(finished, tmp_path / "again", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    told = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))
     assert [run["seed"] for run in told["runs"]] == [3, 4]
     assert [own["seeds"] for own in told["groups"]] == [[3, 4]]
     assert told["equal_budget"] == 6

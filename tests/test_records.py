@@ -111,7 +111,23 @@ def test_a_damaged_line_in_the_middle_costs_that_line_and_is_told(
     path.write_bytes(path.read_bytes().replace(b'"trial":1', b'"trial":8'))
     with caplog.at_level(logging.WARNING), Records.open(tmp_path) as records:
         assert [event.get("trial") for event in records.events] == [None, 0, 2]
-    assert caplog.messages == [f"{path}: 1 damaged lines were skipped, 1 of its events are lost"]
+    assert caplog.messages == [f"{path}: 1 damaged line was skipped, 1 event is lost"]
+
+
+def test_damage_is_told_without_what_there_is_none_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = new_run(tmp_path) / RECORD_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    for content, said in (
+        ([*lines[:2], b"torn\n", b"torn\n", *lines[2:]], "2 damaged lines were skipped"),
+        (lines[:2], "2 events are lost"),
+    ):
+        path.write_bytes(b"".join(content))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            read_events(tmp_path)
+        assert caplog.messages == [f"{path}: {said}"]
 
 
 def test_a_line_written_twice_counts_once(tmp_path: Path) -> None:

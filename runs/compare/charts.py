@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from runs.compare.series import Series, logarithmic
-from runs.page.charts import GREY, axis, chart, numbers, text
+from runs.page.charts import GREY, LEGEND, SCALES, UNDER, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.ranking import CHEAPER, Objective
-
-LEGEND = {"orientation": "h", "yanchor": "top", "y": -0.2}
 
 
 def objectives_chart(series: Sequence[Series], up: Objective, across: Objective) -> dict[str, Any]:
@@ -21,6 +19,7 @@ def objectives_chart(series: Sequence[Series], up: Objective, across: Objective)
         yaxis=axis(up),
         hovermode="closest",
         legend=LEGEND,
+        margin=UNDER,
     )
 
 
@@ -32,6 +31,7 @@ def progress_chart(series: Sequence[Series]) -> dict[str, Any]:
         yaxis={"title": {"text": "hypervolume, share of the box"}},
         hovermode="closest",
         legend=LEGEND,
+        margin=UNDER,
     )
 
 
@@ -39,11 +39,17 @@ def cost_switches(series: Sequence[Series], across: Objective) -> list[Switch]:
     """Let a cost be read on either axis, first as it is drawn; nothing else has need of it."""
     if across.column not in CHEAPER:
         return []
-    kinds = [("linear", "linear"), ("logarithmic", "log")]
-    if logarithmic(series, across):
-        kinds.reverse()
-    options = [Option(label=kind, data={}, layout={"xaxis.type": word}) for kind, word in kinds]
-    return [Switch(label="Cost axis", options=options)]
+    options = [
+        Option(
+            label=word,
+            data={},
+            layout={f"xaxis.{key}": value for key, value in SCALES[word].items()},
+        )
+        for word in SCALES
+    ]
+    if not logarithmic(series, across):
+        options.reverse()
+    return [Switch(label="Scale", options=options)]
 
 
 def _trace(own: Series) -> dict[str, Any]:
@@ -67,6 +73,8 @@ def _trace(own: Series) -> dict[str, Any]:
     if own.marker:
         found["mode"] = "lines+markers" if own.line else "markers"
         found["marker"] = {"symbol": own.marker, "size": 9, "color": colour}
+    if own.ring:
+        found["marker"] |= {"symbol": f"{own.marker}-open", "size": 22, "line": {"width": 2}}
     if own.texts:
         found["text"] = [text(label) for label in own.texts]
         found["hoverinfo"] = "text"

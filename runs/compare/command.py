@@ -1,4 +1,4 @@
-"""The command `compare`: runs side by side as a table, and as files."""
+"""The command `compare`: runs side by side as a table and as files, or as JSON alone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ from runs.page.markdown import markdown
 from runs.page.pictures import pictures
 
 
-def begin(
-    paths: Sequence[Path], *, wanted: Sequence[str], out: Path | None, as_json: bool, quiet: bool
-) -> str | Group:
+def as_text(paths: Sequence[Path], *, wanted: Sequence[str]) -> str:
+    """Compare runs and write nothing.
+
+    Returns:
+        What compare.json would hold.
+
+    Raises:
+        ReplkError: a run cannot be used, or the runs do not compare.
+    """
+    return json.dumps(facts(compare(read_runs(paths), wanted)), indent=2)
+
+
+def begin(paths: Sequence[Path], *, wanted: Sequence[str], out: Path | None, quiet: bool) -> Group:
     """Compare runs and write the files.
 
     Returns:
-        What to show: the JSON text, or the table.
+        The table to show.
 
     Raises:
         ReplkError: a run or the directory cannot be used, or the runs do not compare.
@@ -39,7 +49,7 @@ def begin(
     # Named anew: without --out, another command may have taken the name in the meantime.
     for path in write(run_directory(out, "compare"), comparison):
         terminal.print(Text(f"  {path}"), soft_wrap=True)
-    return json.dumps(facts(comparison), indent=2) if as_json else table(comparison)
+    return table(comparison)
 
 
 def show(page: Group) -> None:

@@ -10,6 +10,7 @@ from runs.compare.grounds import data_text, device_text, recipe_text
 from runs.compare.measures import Comparison, Measured, Repeated
 from runs.page.charts import plain
 from runs.ranking import Objective
+from runs.wording import plural
 
 FORMAT = 1
 """Version of the keys; readers refuse a higher one."""
@@ -23,8 +24,9 @@ def facts(comparison: Comparison) -> dict[str, Any]:
         the hypervolume by objective; `scale`, best and worst value of the joint range by objective,
         in which igd_plus and epsilon are counted; `equal_budget`, trainings that every run spent;
         `hypervolume` of the joint front; `runs` with their indicators at the end and at the equal
-        budget; `groups` of runs that repeat each other; `pairs` of groups with the tests;
-        `differences` and `notes` on what may be compared; `front`, the networks of the joint
+        budget and the network that the report of each recommends; `groups` of runs that repeat
+        each other; `pairs` of groups with the tests; `differences` and `notes` on what may be
+        compared; `front`, the networks of the joint
         front with the columns of trials.csv.
     """
     objectives = comparison.objectives
@@ -88,7 +90,8 @@ def notes(comparison: Comparison) -> list[str]:
             f"each had when it had spent {comparison.budget:g}."
         )
     found += [
-        f"{own.run.name} has lost {own.run.lost} of its events to damage; what is left is compared."
+        f"{own.run.name} has lost {plural(own.run.lost, 'event')} to damage; what is left is "
+        "compared."
         for own in comparison.runs
         if own.run.lost
     ]
@@ -126,6 +129,7 @@ def _run(own: Measured, letter: str) -> dict[str, Any]:
         "own_front": own.own,
         "on_joint_front": own.contribution.points,
         "hypervolume_alone": own.contribution.alone,
+        "recommended": own.recommended,
         "progress": [list(step) for step in own.progress],
     }
 

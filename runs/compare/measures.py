@@ -35,6 +35,7 @@ from runs.compare.groups import Group, group
 from runs.compare.reading import Run, competing
 from runs.ranking import Objective, losses_of, point_behind
 from runs.ranking import corner as corner_of
+from runs.standings import recommended
 from search_space.errors import RunError
 
 REPEATS = 2
@@ -73,6 +74,8 @@ class Measured:
     contribution: Contribution
     progress: tuple[tuple[float, float], ...]
     """Budget spent and hypervolume reached, at every trial that raised it and at the end."""
+    recommended: str | None
+    """The network that its own report says to take."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -174,6 +177,7 @@ def compare(runs: Sequence[Run], wanted: Sequence[str] = ()) -> Comparison:
             own=int(nondominated(own).sum()),
             contribution=contribution,
             progress=_progress(frame, own, corner, float(run.history.spent)),
+            recommended=_recommended(run),
         )
         for run, frame, own, soon, contribution in told
     ]
@@ -219,6 +223,11 @@ def _at(curve: Sequence[tuple[float, float]], places: Floats) -> Floats:
 def _or_corner(points: Floats, corner: Floats) -> Floats:
     """Put a run that has nothing yet at the reference point: hypervolume 0."""
     return points if len(points) else corner[None]
+
+
+def _recommended(run: Run) -> str | None:
+    found = recommended(run.plan, run.history)
+    return None if found is None else found.id
 
 
 def _indicators(points: Floats, best: Floats, corner: Floats, scale: Scale) -> Indicators:

@@ -24,7 +24,7 @@ from runs.page.document import (
     Table,
     Text,
 )
-from runs.wording import plural, quantity
+from runs.wording import MISSING, plural, quantity
 
 
 def document(comparison: Comparison) -> Document:
@@ -43,6 +43,7 @@ def document(comparison: Comparison) -> Document:
 
 def _front(comparison: Comparison) -> Section:
     objectives = comparison.objectives
+    advised = {own.run.name: own.recommended for own in comparison.runs}
     rows = [
         Row(
             cells=[
@@ -55,14 +56,16 @@ def _front(comparison: Comparison) -> Section:
                 Cell(text=str(row["kernels"])),
                 Cell(text=str(row["widths"])),
                 Cell(text=str(row["trial"]), value=float(row["trial"])),
-            ]
+            ],
+            badge="recommended" if advised[str(row["run"])] == row["id"] else "",
         )
         for _, row in comparison.front.iterrows()
     ]
     table = Table(
         key="front",
         caption="Networks of the joint front, along it: no network of any run beats one of them in "
-        "every objective.",
+        "every objective. Scores are those of first trainings; the report of a run that knows its "
+        "noise goes by estimates, so its front can differ.",
         columns=[
             Column(heading="run"),
             Column(heading="network"),
@@ -91,7 +94,9 @@ def _front(comparison: Comparison) -> Section:
             Figure(
                 key="front",
                 reading=f"{better} and further {side} is better; each colour with its marker is "
-                f"the front of one run, runs of one plan in shades of one colour.{more}",
+                "the front of one run by first trainings, which can differ from that of its report "
+                "by estimates; runs of one plan have shades of one colour, and a star marks what "
+                f"the report of a run recommends.{more}",
                 alt=f"Fronts of {plural(len(comparison.runs), 'run')}: {up.label} over "
                 f"{across.label}; the table below lists the joint front.",
                 chart=chart,
@@ -122,6 +127,7 @@ def _indicators(comparison: Comparison) -> Section:
                     Cell(text=f"{own.own}", value=own.own),
                     Cell(text=f"{own.contribution.points}", value=own.contribution.points),
                     indicator_cell(own.contribution.alone),
+                    Cell(text=own.recommended or MISSING),
                 ]
             )
         )
@@ -137,6 +143,7 @@ def _indicators(comparison: Comparison) -> Section:
             Column(heading="own front", number=True),
             Column(heading="on joint front", number=True),
             Column(heading="HV only it brings", number=True),
+            Column(heading="recommends"),
         ],
         rows=rows,
     )
@@ -172,7 +179,8 @@ def _meaning(comparison: Comparison) -> list[str]:
         "the same, neither brings it alone.",
         "Scores are those of each network's first complete training: training one again makes no "
         "run look better. All scores hold the noise of a single seed, which makes every front look "
-        "a little better than it is.",
+        "a little better than it is. What a run recommends is what its own report does, by "
+        "estimates where it knows its noise, and may not be on a front of single trainings.",
     ]
 
 

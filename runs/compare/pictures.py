@@ -22,6 +22,7 @@ MARKERS = {
     "triangle-up": "^",
     "cross": "P",
     "x": "X",
+    "star": "*",
 }
 """Those of plotly in matplotlib's letters."""
 LINES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
@@ -108,9 +109,10 @@ def _add(axes: Axes, own: Series, theme: Theme) -> None:
         linestyle=LINES[own.dash] if own.line else "none",
         linewidth=own.line,
         marker=MARKERS.get(own.marker, ""),
-        markersize=5.5,
-        markeredgecolor=theme.ground,
-        markeredgewidth=0.6,
+        markersize=17 if own.ring else 5.5,
+        markerfacecolor="none" if own.ring else colour,
+        markeredgecolor=colour if own.ring else theme.ground,
+        markeredgewidth=1.4 if own.ring else 0.6,
         label=label,
     )
 

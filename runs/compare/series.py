@@ -43,6 +43,8 @@ class Series:
     """Whether it is the border of an area, which has no line."""
     listed: bool = True
     """Whether the legend names it."""
+    ring: bool = False
+    """Whether its marker is drawn large and open, around that of another."""
 
 
 def run_series(comparison: Comparison) -> list[Series]:
@@ -81,6 +83,29 @@ def run_series(comparison: Comparison) -> list[Series]:
                 texts=texts,
                 steps=True,
                 line=1.2 if len(comparison.objectives) == 2 else 0,
+            )
+        )
+    return [*found, *_recommended(comparison)]
+
+
+def _recommended(comparison: Comparison) -> list[Series]:
+    """Mark the network that each run's own report recommends, where it stands here."""
+    up, across = comparison.objectives[:2]
+    found: list[Series] = []
+    for (colour, _), own in zip(styles(comparison), comparison.runs, strict=True):
+        chosen = own.frame[own.frame["id"] == own.recommended]
+        if chosen.empty:
+            continue
+        found.append(
+            Series(
+                name="recommended by the report of its run",
+                colour=colour,
+                marker="star",
+                xs=chosen[across.column].to_numpy(dtype=np.float64),
+                ys=chosen[up.column].to_numpy(dtype=np.float64),
+                line=0,
+                listed=not found,
+                ring=True,
             )
         )
     return found

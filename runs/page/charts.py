@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from runs.ranking import Objective
+from runs.ranking import CHEAPER, Objective
 from runs.wording import SCORES
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart without red or green, on both grounds.
@@ -27,6 +27,23 @@ SCALE = "Cividis"
 """Of plotly: even in lightness, and the same to most colour-blind readers."""
 HEIGHT = 460
 """Of a chart in pixels."""
+SCALES: dict[str, dict[str, Any]] = {
+    "logarithmic": {"type": "log", "tickmode": "linear", "dtick": "D2", "autorange": True},
+    "linear": {"type": "linear", "tickmode": "auto", "dtick": None, "autorange": True},
+}
+"""How a scale is written: a logarithmic one at 1, 2 and 5 of each power of ten."""
+LEGEND: dict[str, Any] = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "entrywidth": 0,
+    "font": {"size": 11},
+    "itemsizing": "constant",
+}
+"""Below a chart, at the edge of its room: `UNDER` is what it takes."""
+UNDER = {"b": 110}
+"""Margin in pixels."""
 
 
 def text(value: Any) -> str:
@@ -70,9 +87,10 @@ def axis(objective: Objective, *, log: bool = False) -> dict[str, Any]:
     if objective.column in SCORES:
         # No more digits than neighbouring ticks need to differ.
         found["tickformat"] = ".2~%"
-    if log:
-        found["type"] = "log"
-    return found
+    elif objective.column in CHEAPER:
+        # With a format, logarithmic axes write every number in full.
+        found["tickformat"] = "~g" if objective.column == "latency_ms" else "~s"
+    return found | (SCALES["logarithmic"] if log else {})
 
 
 def chart(data: Sequence[dict[str, Any]], *, height: int = HEIGHT, **layout: Any) -> dict[str, Any]:

@@ -115,9 +115,9 @@ def _caution(*, given: bool, diverged: int) -> str:
         "They are a picture of the networks that this run trained, not a test of a guideline: "
         "the sides differ in more than what divides them, the search did not draw them at random, "
         "and several comparisons are not corrected for each other. Within bins of multiply-adds "
-        "both sides weigh the same, so that the larger networks of one side do not decide; networks "
-        "without a partner of their size are left out. Each network counts once, with the mean of its "
-        "full-length trainings."
+        "both sides weigh the same, so that the larger networks of one side do not decide; "
+        "networks without a partner of their size are left out. Each network counts once, with "
+        "the mean of its full-length trainings."
     )
     if diverged:
         lines.append(f"Networks that diverged ({diverged}) stand at chance level.")
