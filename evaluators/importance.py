@@ -45,7 +45,7 @@ in 27 of 35 (PED-ANOVA: 18), and hardly more than half of the order behind it wa
 FOLDS, ROUNDS = 5, 3
 SHUFFLES = 5
 TREES = 50
-RESAMPLES = 30
+RESAMPLES = 20
 BEST = 0.25
 """Share of the networks that PED-ANOVA sets against all: some 40 of 170, enough to see shares."""
 
