@@ -473,6 +473,7 @@ def test_what_each_run_recommends_is_marked(compared: Comparison, said: dict[str
     assert [star["showlegend"] for star in stars] == [True, *[False] * (len(stars) - 1)]
     for star, own in zip(stars, compared.runs, strict=True):
         row = own.frame[own.frame["id"] == advised[own.run.name]].iloc[0]
+        assert star["text"][0].startswith(f"{own.run.name} recommends {advised[own.run.name]}: ")
         assert (star["x"], star["y"]) == ([row["macs"]], [pytest.approx(row["accuracy"])])
     assert {run["name"]: run["recommended"] for run in said["runs"]} == advised
     assert [row.cells[-1].text for row in tables["runs"].rows] == [*advised.values()]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from evaluators.fronts import Floats, nondominated
 from runs.compare.measures import Comparison, Repeated, band
@@ -68,11 +70,7 @@ def run_series(comparison: Comparison) -> list[Series]:
         frame = own.frame[best].sort_values([across.column, up.column])
         if across.direction == "max":
             frame = frame.iloc[::-1]
-        texts = tuple(
-            f"{own.run.name}, {row['id']}: {quantity(row[up.column], up)}, "
-            f"{quantity(row[across.column], across)}, kernels {row['kernels']}"
-            for _, row in frame.iterrows()
-        )
+        texts = tuple(f"{own.run.name}, {_told(row, up, across)}" for _, row in frame.iterrows())
         found.append(
             Series(
                 name=own.run.name,
@@ -86,6 +84,13 @@ def run_series(comparison: Comparison) -> list[Series]:
             )
         )
     return [*found, *_recommended(comparison)]
+
+
+def _told(row: pd.Series[Any], up: Objective, across: Objective) -> str:
+    return (
+        f"{row['id']}: {quantity(row[up.column], up)}, "
+        f"{quantity(row[across.column], across)}, kernels {row['kernels']}"
+    )
 
 
 def _recommended(comparison: Comparison) -> list[Series]:
@@ -103,6 +108,10 @@ def _recommended(comparison: Comparison) -> list[Series]:
                 marker="star",
                 xs=chosen[across.column].to_numpy(dtype=np.float64),
                 ys=chosen[up.column].to_numpy(dtype=np.float64),
+                texts=tuple(
+                    f"{own.run.name} recommends {_told(row, up, across)}"
+                    for _, row in chosen.iterrows()
+                ),
                 line=0,
                 listed=not found,
                 ring=True,
