@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from runs.front_view import SHADES, UNTRAINED, Marks, View, marks_of
-from runs.page.charts import GREEN, GREY, PURPLE, axis, chart, numbers, text
+from runs.page.charts import GREEN, GREY, LEGEND, PURPLE, SCALES, UNDER, axis, chart, numbers, text
 from runs.page.document import Option, Switch
 from runs.page.findings import Findings
 from runs.page.front_words import alt, beyond, reading
@@ -24,11 +24,6 @@ MARKED = {
     "recommended": ("recommended", "star-open", GREEN, 22),
 }
 """Legend, symbol, colour and size of each kind of mark; it is drawn around the network's own."""
-SCALES: dict[str, dict[str, Any]] = {
-    "logarithmic": {"type": "log", "tickmode": "linear", "dtick": "D2", "autorange": True},
-    "linear": {"type": "linear", "tickmode": "auto", "dtick": None, "autorange": True},
-}
-"""How a scale is written: a logarithmic one at 1, 2 and 5 of each power of ten."""
 SHORT = {"accuracy": "accuracy", "miou": "mIoU", "val_loss": "loss"}
 CHANGING = (
     *("name", "x", "y", "customdata", "hovertext", "text", "marker.color"),
@@ -45,16 +40,8 @@ def front_chart(findings: Findings, seen: Sequence[View]) -> tuple[dict[str, Any
         "xaxis": _across(first, log=_log(seen)),
         "yaxis": _up(first),
         "hovermode": "closest",
-        "legend": {
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "entrywidth": 0,
-            "font": {"size": 11},
-            "itemsizing": "constant",
-        },
-        "margin": {"l": 60, "r": 16, "t": 40, "b": 110},
+        "legend": LEGEND,
+        "margin": {"l": 60, "r": 16, "t": 40, **UNDER},
     }
     if len(first.colours) > 1:
         layout["coloraxis"] = _colours(list(first.colours))
@@ -248,10 +235,7 @@ def _at(trace: Mapping[str, Any], path: str) -> Any:
 def _across(view: View, *, log: bool) -> dict[str, Any]:
     if view.across is None:
         return {"title": {"text": "trial"}}
-    found = axis(view.across)
-    # With a format, logarithmic axes write every number in full.
-    found.setdefault("tickformat", "~g" if view.across.column == "latency_ms" else "~s")
-    return found | (SCALES["logarithmic"] if log else {})
+    return axis(view.across, log=log)
 
 
 def _up(view: View) -> dict[str, Any]:

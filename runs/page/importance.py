@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Picture
 
 from evaluators.importance import LEAST_R2, Importance, Share
 from runs.figures import Theme
-from runs.page.charts import VERMILION, chart, numbers, text
+from runs.page.charts import LEGEND, VERMILION, chart, numbers, text
 from runs.page.document import Block, Cell, Column, Details, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
 from runs.space_figures import importance_figure
@@ -166,7 +166,7 @@ def _chart(found: Importance) -> dict[str, Any]:
             "range": [count - 0.4, -0.6],
             "zeroline": False,
         },
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        legend=LEGEND,
         margin={"b": 90},
         **({} if found.readable else {"annotations": [mark]}),
     )

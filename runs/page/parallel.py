@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure as Picture
 
 from runs.figures import Theme
-from runs.page.charts import GREY, chart, plain, text
+from runs.page.charts import GREY, LEGEND, chart, plain, text
 from runs.page.document import Block, Figure, Section, Text
 from runs.page.findings import Findings
 from runs.page.scored import Floats, Scored
@@ -119,7 +119,7 @@ def _chart(drawn: Lines) -> dict[str, Any]:
             "fixedrange": True,
         },
         hovermode="closest",
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        legend=LEGEND,
         margin={"b": 60, "t": 10},
     )
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Picture
 
 from evaluators.edf import Comparison, compared
 from runs.figures import Theme
-from runs.page.charts import chart, numbers, text
+from runs.page.charts import LEGEND, chart, numbers, text
 from runs.page.document import Block, Cell, Column, Figure, Row, Section, Table, Text
 from runs.page.findings import Findings
 from runs.space_figures import subspace_figure
@@ -209,7 +209,7 @@ def _chart(found: Comparison, names: Sequence[str], label: str) -> dict[str, Any
             "range": [0, 1.01],
             "tickformat": ".0%",
         },
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        legend=LEGEND,
         margin={"b": 100},
     )
 
