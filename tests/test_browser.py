@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -513,6 +514,11 @@ def test_a_point_of_the_front_opens_its_card_and_another_axis_is_named(
     before = title.text_content()
     page.locator("#figure-front .switch").first.locator("input").nth(1).check(force=True)
     assert title.text_content() != before
+    told = json.loads(page.locator("#figure-front .chart-data").text_content() or "")
+    option, said = told["switches"][0][1], page.locator("#figure-front figcaption p")
+    assert said.all_text_contents() == [option["reading"], option["note"]]
+    drawn = page.locator("#figure-front .main-svg").first
+    assert drawn.get_attribute("aria-label") == option["alt"]
     network = page.evaluate(
         "document.querySelector('.card').id.replace('card-', '')",
     )
