@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -179,11 +180,7 @@ class Console:
             ranking_table(front, f"\nfront, {plural(len(front), 'network')}", width=width)
         )
         # Folders of many files stand for these.
-        shown_paths = dict.fromkeys(
-            path.parent if path.parent.name in ("architectures", "figures") else path
-            for path in results.paths
-        )
-        files = [f"  {path}" for path in shown_paths]
+        files = [f"  {path}" for path in dict.fromkeys(map(_shown, results.paths))]
         for table in (rung_table(facts), console_table(facts, width)):
             if table is not None:
                 self.terminal.print(table)
@@ -237,6 +234,12 @@ class Console:
             at = f"step {step}/{total}  loss {metrics['loss']:.3f}" if total else "starting"
             lines.append(Text(f"{'' if number < 0 else number:>4}  {name:12}  {at}", style="dim"))
         return Group(head, *lines)
+
+
+def _shown(path: Path) -> Path:
+    """Give the folder that stands for a file among many, or the file."""
+    folders = [folder for folder in path.parents if folder.name in ("architectures", "figures")]
+    return folders[-1] if folders else path
 
 
 def row_text(row: dict[str, Any]) -> str:

@@ -44,7 +44,11 @@ class Screen:
 def results(frame: pd.DataFrame, **changes: Any) -> Results:
     return Results(
         findings=findings_of(frame, **changes),
-        paths=[Path("results/x/report.html"), Path("results/x/architectures/0a1b.yaml")],
+        paths=[
+            Path("results/x/report.html"),
+            Path("results/x/architectures/0a1b.yaml"),
+            Path("results/x/figures/networks/0a1b.svg"),
+        ],
     )
 
 
@@ -240,7 +244,8 @@ def test_the_end_shows_ranking_front_answer_and_files() -> None:
     assert "Trained on for 12 epochs it has 90.2% of the test images" in text
     assert "results/x/report.html" in text
     assert "0a1b.yaml" not in text
-    assert "results/x/architectures" in text
+    assert "0a1b.svg" not in text
+    assert screen.lines[-2:] == ["  results/x/architectures", "  results/x/figures"]
 
 
 def test_a_front_of_one_network_is_no_plural() -> None:
