@@ -25,6 +25,7 @@ from runs.page.document import (
     Card,
     Cards,
     Code,
+    Details,
     Document,
     Drawing,
     Pairs,
@@ -76,8 +77,9 @@ def plain() -> Findings:
 def cards_of(findings: Findings) -> list[Card]:
     section = cards.section(findings)
     assert section is not None
-    (found,) = [block for block in section.blocks if isinstance(block, Cards)]
-    return list(found.cards)
+    folded = [block for block in section.blocks if isinstance(block, Details)]
+    blocks = [*section.blocks, *(block for part in folded for block in part.blocks)]
+    return [card for block in blocks if isinstance(block, Cards) for card in block.cards]
 
 
 def of_kind(card: Card, kind: type[Block]) -> list[Any]:
@@ -429,3 +431,13 @@ def test_every_family_has_a_card(block: str) -> None:
     card = cards_of(findings_of(made))[0]
     assert card.network == architecture.id
     assert len(of_kind(card, Table)[0].rows) == 9
+
+
+def test_only_cards_of_the_front_stand_open() -> None:
+    section = cards.section(plain())
+    assert section is not None
+    opened = [c.network for b in section.blocks if isinstance(b, Cards) for c in b.cards]
+    assert set(opened) <= {*plain().front["id"], plain().facts["recommended"]}
+    folded = [block for block in section.blocks if isinstance(block, Details)]
+    assert bool(folded) == (len(cards_of(plain())) > len(opened))
+    assert not any(block.unfolded for block in folded)

@@ -22,6 +22,7 @@ from runs.page.document import (
     Cell,
     Code,
     Column,
+    Details,
     Pairs,
     Row,
     Section,
@@ -67,7 +68,15 @@ def section(findings: Findings) -> Section | None:
     if left:
         words += f" {plural(left, 'further network')} of the front {'has' if left == 1 else 'have'}"
         words += " no card: those least likely to be on it."
-    blocks: list[Block] = [Text(text=words), Cards(cards=cards)]
+    # Who is not on the front stands folded away: a page of thirty open cards hides what follows.
+    front = {*findings.front["id"], findings.facts.get("recommended")}
+    first = [card for card in cards if card.network in front]
+    others = [card for card in cards if card.network not in front]
+    blocks: list[Block] = [Text(text=words), *([Cards(cards=first)] if first else [])]
+    if others:
+        several = plural(len(others), "further network")
+        summary = f"{several}: possibly on the front, or marked in its picture"
+        blocks.append(Details(summary=summary, blocks=[Cards(cards=others)]))
     return Section(key="cards", title="Networks one by one", blocks=blocks)
 
 
