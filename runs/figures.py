@@ -188,7 +188,7 @@ def _limits(axes: Axes, view: View) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_major_formatter(FuncFormatter(short_number))
     if view.across is not None and view.across.column in SCORES:
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     if view.up.column in SCORES:
@@ -202,8 +202,8 @@ def _limits(axes: Axes, view: View) -> None:
 
 
 def _labels(axes: Axes, view: View, *, title: str, theme: Theme) -> None:
-    axes.set_xlabel(_with_unit(view.across) if view.across else "trial", color=theme.ink)
-    up = _with_unit(view.up) + (", estimated" if view.estimated else "")
+    axes.set_xlabel(with_unit(view.across) if view.across else "trial", color=theme.ink)
+    up = with_unit(view.up) + (", estimated" if view.estimated else "")
     axes.set_ylabel(up, color=theme.ink)
     if title:
         axes.set_title(title, color=theme.ink, fontsize=11, loc="left", parse_math=False)
@@ -332,12 +332,13 @@ def _place(
     return True
 
 
-def _with_unit(objective: Objective) -> str:
+def with_unit(objective: Objective) -> str:
+    """Give the label of an axis, with the unit where the label does not hold it."""
     known = not objective.unit or objective.unit in objective.label
     return objective.label if known else f"{objective.label} ({objective.unit})"
 
 
-def _short(value: float, _position: int | None = None) -> str:
+def short_number(value: float, _position: int | None = None) -> str:
     """Write 1500000 as 1.5M and 0.25 as 0.25."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

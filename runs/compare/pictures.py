@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from runs.compare.series import Series, logarithmic
-from runs.figures import NARROW, WIDE, Theme
+from runs.figures import NARROW, WIDE, Theme, short_number, with_unit
 from runs.page.document import Draw
 from runs.ranking import Objective
 from runs.wording import SCORES
@@ -40,9 +40,9 @@ def draw_objectives(series: Sequence[Series], up: Objective, across: Objective) 
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.xaxis.set_major_formatter(FuncFormatter(short_number))
         for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
-            axis.set_label_text(_label(objective))
+            axis.set_label_text(with_unit(objective))
             if objective.column in SCORES:
                 axis.set_major_formatter(PercentFormatter(xmax=1))
 
@@ -127,16 +127,3 @@ def drawn_name(name: str) -> str:
     short = known if len(known) <= LONGEST else f"{known[:end]}...{known[-end:]}"
     # What begins with _ is left out of a legend.
     return f"{' ' * short.startswith('_')}{short}".replace("$", r"\$")
-
-
-def _label(objective: Objective) -> str:
-    known = not objective.unit or objective.unit in objective.label
-    return objective.label if known else f"{objective.label} ({objective.unit})"
-
-
-def _short(value: float, _position: int | None = None) -> str:
-    """Write 1500000 as 1.5M and 0.25 as 0.25."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
